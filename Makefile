@@ -1,0 +1,43 @@
+# `make demo` and `make test` need a Python of 3.11 or later with pip, and nothing else: they install the rest in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Servers, sockets and databases of the test run live here, apart from the user's own cache.
+TEST_CACHE := $(CURDIR)/.cache/tests
+
+.PHONY: demo test lint types contracts pytest benchmarks clean
+
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: $(STAMP) lint types contracts pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+pytest: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/run.sh
+
+# Run by hand, on an idle machine.
+benchmarks: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .cache .bootstrap dist build
+
+# Debian ships Python without ensurepip: there, pip installs virtualenv beside the checkout.
+$(STAMP): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; run make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m pip install --quiet --target .bootstrap virtualenv && \
+		PYTHONPATH=.bootstrap $(PYTHON) -m virtualenv --quiet --clear $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""DataFlow. This distribution brings :mod:`dataflow.testing` and nothing else."""

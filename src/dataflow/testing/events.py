@@ -1,0 +1,69 @@
+"""What happened, as frozen records. Lower layers emit them; reports and the doctor are folds over them.
+
+No record refers to a live object: each can be sent to another process as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServerChosen:
+    """A server was chosen for this process. Times in ms."""
+
+    description: str
+    attempts: tuple[str, ...]
+    duration_ms: float
+
+
+@dataclass(frozen=True)
+class ServerRestarted:
+    """The embedded server had gone and was started again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class TestMeasured:
+    """What the isolation of one test cost, in ms, phase by phase.
+
+    `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
+    """
+
+    __test__ = False  # not a test class, whatever its name says
+
+    test_id: str
+    setup_ms: float
+    schema_ms: float
+    data_ms: float
+    teardown_ms: float
+    statements: int
+
+
+@dataclass(frozen=True)
+class ContextReleased:
+    """A test gave its connection back. `clean`: its transaction was rolled back as planned."""
+
+    test_id: str
+    clean: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ConnectionLeaked:
+    """A test kept a connection."""
+
+    test_id: str
+    holder: str
+    held_s: float
+    last_statement: str | None
+
+
+Event = ServerChosen | ServerRestarted | TestMeasured | ContextReleased | ConnectionLeaked
+Emit = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """The listener of those who do not care."""

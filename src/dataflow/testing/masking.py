@@ -1,0 +1,21 @@
+"""Keeping passwords out of everything that a person or a log may see."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+_URL_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s]*(?=@)", re.IGNORECASE)
+_KEY_PASSWORD = re.compile(
+    r"(?P<before>\b(?:pgpassword|password|passwd|pwd)\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
+    re.IGNORECASE,
+)
+
+
+def mask(text: str, *secrets: str | None) -> str:
+    """Return `text` without passwords: those of URLs, of ``password=…`` pairs, and each of `secrets`."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = _URL_PASSWORD.sub(rf"\g<before>{MASK}", text)
+    return _KEY_PASSWORD.sub(rf"\g<before>{MASK}", text)
