@@ -1,0 +1,13 @@
+#!/bin/sh
+# The main job: the tests of a real application, on a real PostgreSQL that nobody had to install.
+set -eu
+cd "$(dirname "$0")/orders"
+
+echo "Running the tests of examples/orders, a small asyncpg application, on a real PostgreSQL."
+python -m pytest -q "$@"
+
+cat <<'NEXT'
+
+Next: read examples/orders/tests/conftest.py (the two fixtures that a project needs), then break a line of
+examples/orders/orders/stock.py and run this again.
+NEXT
