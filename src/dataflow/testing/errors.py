@@ -20,6 +20,7 @@
     |-- TransactionError
     |   |-- SavepointGone         a savepoint does not exist (any more)
     |   |-- TransactionEnded      the test ended the transaction that isolates it
+    |   |-- DatabaseNotClean      an earlier test may have left rows behind
     |   |-- ConnectionLost        the connection of the test broke or was closed
     |   `-- StatementTimeout      a statement ran past the limit (also a TimeoutError)
     |-- ConnectionLeak            a test kept connections that it should have given back
@@ -35,6 +36,7 @@ __all__ = [
     "ConnectionLeak",
     "ConnectionLost",
     "ContextError",
+    "DatabaseNotClean",
     "MissingDatabase",
     "NoEventLoop",
     "NoTestConnection",
@@ -169,6 +171,10 @@ class SavepointGone(TransactionError):
 
 class TransactionEnded(TransactionError):
     """The test ended the transaction that isolates it."""
+
+
+class DatabaseNotClean(TransactionError):
+    """The database may hold rows of an earlier test."""
 
 
 class ConnectionLost(TransactionError):

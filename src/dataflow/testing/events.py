@@ -44,11 +44,16 @@ class TestMeasured:
 
 @dataclass(frozen=True)
 class ContextReleased:
-    """A test gave its connection back. `clean`: its transaction was rolled back as planned."""
+    """A test gave its connection back.
+
+    `clean`: its transaction was rolled back as planned. `harmless`: a problem that no other test can notice,
+    so that nobody raised it.
+    """
 
     test_id: str
     clean: bool
     problem: str | None = None
+    harmless: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ _KEY_PASSWORD = re.compile(
     r"(?P<before>\b(?:pgpassword|password|passwd|pwd)\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
+# SQL: CREATE ROLE … PASSWORD 'secret'
+_SQL_PASSWORD = re.compile(r"(?P<before>\bpassword\s+)[eE]?'(?:[^']|'')*'", re.IGNORECASE)
 
 
 def mask(text: str, *secrets: str | None) -> str:
@@ -18,4 +20,5 @@ def mask(text: str, *secrets: str | None) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _URL_PASSWORD.sub(rf"\g<before>{MASK}", text)
+    text = _SQL_PASSWORD.sub(rf"\g<before>'{MASK}'", text)
     return _KEY_PASSWORD.sub(rf"\g<before>{MASK}", text)

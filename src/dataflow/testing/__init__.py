@@ -1,0 +1,1 @@
+"""Tests against a real PostgreSQL at the price of a unit test. The public names are in `tdd_support`."""

@@ -1,0 +1,76 @@
+"""Opening a connection, and saying in words why it could not be opened."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import asyncpg
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import MissingDatabase, ServerUnreachable, TDDError, WrongPassword
+from dataflow.testing.isolation.connection import PhysicalConnection
+from dataflow.testing.masking import mask
+
+# A server that restarts refuses connections for a moment; a test run may wait that long.
+_RETRY_EVERY_S = 0.02
+_RETRIED = (asyncpg.CannotConnectNowError, ConnectionRefusedError, FileNotFoundError, ConnectionResetError)
+
+
+async def connect(dsn: Dsn, *, timeout: float, patience: float = 0.0) -> PhysicalConnection:
+    """Open a connection.
+
+    :param timeout: seconds for the whole of it.
+    :param patience: seconds to try again while the server is (re)starting.
+    :raises ServerError: one of its kinds, with the way out.
+    """
+    started = monotonic()
+    while True:
+        try:
+            return await asyncpg.connect(
+                **dsn.asyncpg_arguments(), timeout=timeout, connection_class=PhysicalConnection
+            )
+        except _RETRIED as error:
+            if monotonic() - started >= patience:
+                raise explain(error, dsn) from error
+            await asyncio.sleep(_RETRY_EVERY_S)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise explain(error, dsn, timeout) from error
+
+
+def explain(error: Exception, dsn: Dsn, timeout: float | None = None) -> TDDError:
+    """The error that says what happened at `dsn`, why, and what to do."""
+    said = mask(str(error), dsn.password) or type(error).__name__
+    if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
+        return WrongPassword(
+            f"{dsn.where} refused user {dsn.user!r}: {said}",
+            cause="wrong user or password in the URL, or pg_hba.conf does not let this user in",
+            remedy=f"correct the URL ({dsn}), or create the user: "
+            f"CREATE USER {_quoted(dsn.user)} WITH PASSWORD '...';",
+            option="TEST_DATABASE_URL; leave it unset for the embedded server",
+        )
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return MissingDatabase(
+            f"{dsn.where} has no database {dsn.database!r}",
+            cause="it was never created there, or the URL names another one than you think",
+            remedy=f"CREATE DATABASE {_quoted(dsn.database)} OWNER {_quoted(dsn.user)};",
+            option="TEST_DATABASE_URL; leave it unset for the embedded server",
+        )
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return ServerUnreachable(
+            f"{dsn.where} has no connection left: {said}",
+            cause="other programs or many workers hold them",
+            remedy="use fewer workers or a smaller pool, or raise max_connections of the server",
+            option="DATAFLOW_TDD_POOL_SIZE, --tdd-pool-size",
+        )
+    waited = f" within {timeout:g} s" if isinstance(error, TimeoutError) and timeout else ""
+    return ServerUnreachable(
+        f"no connection to {dsn}{waited}: {said}",
+        cause="the server is not running, not reachable, or still starting",
+        remedy=f"check it: pg_isready -h {dsn.host} -p {dsn.port}; or see `dataflow-tdd doctor`",
+        option="TEST_DATABASE_URL; leave it unset for the embedded server",
+    )
+
+
+def _quoted(name: str | None) -> str:
+    return '"' + (name or "").replace('"', '""') + '"'

@@ -1,0 +1,138 @@
+"""`TDDTestContext`: what a test holds, and the contexts of the tests that run now. No I/O."""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContext
+
+if TYPE_CHECKING:
+    from dataflow.testing.isolation.connection import TestConnection
+
+ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+class ContextState(enum.Enum):
+    """The life of a context, in this order."""
+
+    NEW = "new"
+    CONNECTED = "connected"
+    IN_TRANSACTION = "in transaction"
+    ENDED = "transaction ended"
+    RELEASED = "released"
+
+
+@dataclass(eq=False)
+class TDDTestContext:
+    """What belongs to one test.
+
+    :param test_id: names the test in messages; made up when not given.
+    :param isolation_level: of the test's transaction, in SQL's words; case and underscores do not matter.
+    :param timeout: seconds that one statement may take; None: as in the settings.
+    :param metadata: yours; the library never reads it.
+    :raises SettingsError: unknown isolation level, or a timeout that is not a positive number.
+    """
+
+    test_id: str = ""
+    isolation_level: str = "READ COMMITTED"
+    timeout: float | None = None
+    savepoint_name: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    owner: str | None = None
+    created_at: float = field(default_factory=monotonic, repr=False)
+    state: ContextState = field(default=ContextState.NEW, init=False)
+    setup_s: float = field(default=0.0, init=False, repr=False)
+    _connection: TestConnection | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        token = secrets.token_hex(6)
+        self.test_id = self.test_id or f"test_{token}"
+        self.savepoint_name = self.savepoint_name or f"sp_{token}"
+        self.isolation_level = _isolation_level(self.isolation_level)
+        if self.timeout is not None and not _positive(self.timeout):
+            raise SettingsError((f"timeout {self.timeout!r}: it must be a number of seconds, more than 0",))
+
+    @property
+    def connection(self) -> TestConnection:
+        """The test's connection.
+
+        :raises NoTestConnection: the context has none yet.
+        :raises StaleContext: the test is over.
+        """
+        if self._connection is not None:
+            return self._connection
+        if self.state is ContextState.RELEASED:
+            raise StaleContext(
+                f"context of {self.test_id}: its connection was given back",
+                cause="the context was kept in a global, a wider fixture or a task that outlived the test",
+                remedy="take tdd_test_context in the test or fixture that needs the connection",
+            )
+        raise NoTestConnection(
+            f"context of {self.test_id} has no connection yet",
+            cause="a TDDTestContext() made by hand starts without one",
+            remedy="connection = await get_database_manager().get_test_connection(context), "
+            "or use the fixture tdd_test_context",
+        )
+
+    def attach(self, connection: TestConnection) -> None:
+        self._connection = connection
+        self.state = ContextState.CONNECTED
+
+    def detach(self) -> None:
+        self._connection = None
+        self.state = ContextState.RELEASED
+
+    @property
+    def holder(self) -> str:
+        """Who holds the connection: the context's name, and what took it if that is called otherwise."""
+        return self.test_id if self.owner in (None, self.test_id) else f"{self.test_id} ({self.owner})"
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the context was made."""
+        return monotonic() - self.created_at
+
+    @property
+    def last_statement(self) -> str | None:
+        """The last statement on the connection, shortened, without passwords."""
+        return self._connection.log.last_shown if self._connection is not None else None
+
+    def describe(self) -> str:
+        """One line for messages: holder, age, last statement."""
+        last = self.last_statement
+        statement = f"last statement: {last}" if last else "no statement yet"
+        return f"{self.holder}, held for {self.age_s:.1f} s, {statement}"
+
+
+def _isolation_level(text: str) -> str:
+    level = " ".join(str(text).replace("_", " ").upper().split())
+    if level not in ISOLATION_LEVELS:
+        raise SettingsError((f"isolation level {text!r}: it must be one of {', '.join(ISOLATION_LEVELS)}",))
+    return level
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+_current: ContextVar[TDDTestContext | None] = ContextVar("dataflow_tdd_context", default=None)
+
+
+def get_test_context() -> TDDTestContext | None:
+    """The context of the running test, or None outside of one. Tasks inherit it; other tests never see it."""
+    return _current.get()
+
+
+def set_test_context(context: TDDTestContext) -> None:
+    """Make `context` the current one of this task."""
+    _current.set(context)
+
+
+def clear_test_context() -> None:
+    """Forget the current context of this task."""
+    _current.set(None)

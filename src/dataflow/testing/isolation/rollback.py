@@ -1,0 +1,170 @@
+"""`TDDTransactionManager`: the transaction that isolates a test, and the savepoints inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import asyncpg
+from asyncpg.transaction import Transaction
+
+from dataflow.testing.errors import SavepointGone, TransactionEnded, TransactionError
+from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
+from dataflow.testing.isolation.context import ContextState, TDDTestContext
+
+# Locks of the session outlive a rollback; after it they are given up in the same round trip.
+_AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all()"
+
+_AsyncpgLevel = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
+_ASYNCPG_LEVELS: dict[str, _AsyncpgLevel] = {
+    "READ COMMITTED": "read_committed",
+    "READ UNCOMMITTED": "read_uncommitted",
+    "REPEATABLE READ": "repeatable_read",
+    "SERIALIZABLE": "serializable",
+}
+
+
+class TDDTransactionManager:
+    """Begins and ends the transaction of a test, always by rolling back unless told to commit.
+
+    At the end it rolls back to the test's own savepoint first. That fails when the transaction is not the one
+    that was begun, so a test that got out of its transaction is found out, and not passed over in silence.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[TDDTestContext, Transaction] = {}
+
+    async def begin_test_transaction(self, connection: TestConnection, context: TDDTestContext) -> None:
+        """Open the test's transaction and its savepoint, in one round trip.
+
+        :raises TransactionError: the context has an open transaction already.
+        """
+        physical = _physical(connection)
+        if context.state is ContextState.IN_TRANSACTION:
+            raise TransactionError(
+                f"{context.test_id}: its transaction is open already",
+                cause="begin_test_transaction was called twice, or the fixture has begun it",
+                remedy="for a nested block use `async with connection.transaction():` or create_savepoint",
+            )
+        transaction = physical.transaction(isolation=_ASYNCPG_LEVELS[context.isolation_level])
+        await _rewritten(physical, lambda begin: f"{begin} SAVEPOINT {_quoted(context)}", transaction.start)
+        self._open[context] = transaction
+        context.state = ContextState.IN_TRANSACTION
+
+    async def end_test_transaction(
+        self, connection: TestConnection, context: TDDTestContext, rollback: bool | None = None
+    ) -> None:
+        """End the test's transaction: undo all, or with ``rollback=False`` really commit.
+
+        After a commit, isolation is your business: the next tests see what was written.
+
+        :raises TransactionEnded: the transaction is not the one that was begun.
+        :raises TransactionError: none was begun.
+        """
+        if context.state is ContextState.ENDED:
+            return
+        transaction = self._open.pop(context, None)
+        if transaction is None:
+            raise TransactionError(
+                f"{context.test_id}: no test transaction to end",
+                cause="begin_test_transaction was not called with this context",
+                remedy="call it first, or use the fixture tdd_test_context, which does both",
+            )
+        context.state = ContextState.ENDED
+        physical = _physical(connection)
+        if rollback is False:
+            await transaction.commit()
+            return
+        undo = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}"
+        try:
+            await _rewritten(physical, lambda _rollback: undo, transaction.rollback)
+        except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
+            connection.forbid_reuse()
+            raise _transaction_ended(connection, context) from error
+
+    def forget(self, context: TDDTestContext) -> None:
+        """Drop what is known of a context whose connection is gone."""
+        self._open.pop(context, None)
+
+    async def create_savepoint(
+        self, connection: TestConnection, context: TDDTestContext, name: str | None = None
+    ) -> str:
+        """Set a savepoint in the test's transaction; returns its name (made up when not given)."""
+        name = name or f"{context.savepoint_name}_{len(connection.log.savepoints) + 1}"
+        await connection.execute(f"SAVEPOINT {quote_identifier(name)}")
+        return name
+
+    async def rollback_to_savepoint(
+        self, connection: TestConnection, context: TDDTestContext, name: str | None = None
+    ) -> None:
+        """Undo all since the savepoint; by default since the test began.
+
+        :raises SavepointGone: there is no such savepoint; the transaction is aborted then.
+        """
+        await _savepoint(connection, context, "ROLLBACK TO SAVEPOINT", name)
+
+    async def release_savepoint(self, connection: TestConnection, context: TDDTestContext, name: str) -> None:
+        """Forget a savepoint and keep what was done since; the test's own one cannot be released.
+
+        :raises SavepointGone: there is no such savepoint; the transaction is aborted then.
+        """
+        if name == context.savepoint_name:
+            raise TransactionError(
+                f"{context.test_id}: {name} is the savepoint that guards the test, it cannot be released",
+                remedy="set one of your own with create_savepoint and release that",
+            )
+        await _savepoint(connection, context, "RELEASE SAVEPOINT", name)
+
+
+async def _savepoint(connection: TestConnection, context: TDDTestContext, action: str, name: str | None) -> None:
+    name = name or context.savepoint_name
+    try:
+        await connection.execute(f"{action} {quote_identifier(name)}")
+    except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
+        known = ", ".join((context.savepoint_name, *connection.log.savepoints))
+        raise SavepointGone(
+            f"{context.test_id}: savepoint {name!r} does not exist; open ones: {known}",
+            cause="it was released, or a rollback to an earlier savepoint took it along",
+            remedy="rollback_to_savepoint without a name goes back to the start of the test",
+        ) from error
+
+
+async def _rewritten(
+    physical: PhysicalConnection, rewrite: Callable[[str], str], send: Callable[[], Awaitable[None]]
+) -> None:
+    """Let asyncpg send its statement, changed by `rewrite`."""
+    physical.rewrite = rewrite
+    try:
+        await send()
+    finally:
+        physical.rewrite = None
+
+
+def _transaction_ended(connection: TestConnection, context: TDDTestContext) -> TransactionEnded:
+    return TransactionEnded(
+        f"{context.test_id}: it left the transaction that isolates it "
+        f"(last statement: {connection.log.last_shown or 'none'})",
+        cause="a COMMIT or ROLLBACK that this library did not see, for example in a prepared statement",
+        remedy="write transactions as `async with connection.transaction():`; "
+        "rows committed by this test may still be in the database",
+    )
+
+
+def _physical(connection: TestConnection) -> PhysicalConnection:
+    if not isinstance(connection, TestConnection):
+        raise TransactionError(
+            f"a test transaction needs the connection of a test, not {type(connection).__name__}",
+            remedy="use get_database_manager().get_test_connection(context), or context.connection",
+        )
+    return connection.physical
+
+
+def quote_identifier(name: str) -> str:
+    """A name as SQL, whatever characters it has."""
+    if "\0" in name or not name:
+        raise ValueError(f"{name!r} cannot be a name in SQL")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _quoted(context: TDDTestContext) -> str:
+    return quote_identifier(context.savepoint_name)

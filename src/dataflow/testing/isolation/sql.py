@@ -1,0 +1,185 @@
+"""What kind of statements a string of SQL holds, told from their first words. Pure; no server is asked.
+
+Just enough of PostgreSQL's lexical rules to find where statements begin: quotes, dollar quotes, comments and
+the bodies of SQL-standard functions. It is not a parser and never changes SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>\s+ | --[^\n]*)
+    | (?P<comment>/\*)
+    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*")
+    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
+    | (?P<end>;)
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+_QUERIES = {
+    "select",
+    "with",
+    "values",
+    "table",
+    "copy",
+    "fetch",
+    "move",
+    "declare",
+    "close",
+    "explain",
+    "show",
+}
+_CHANGES = {"insert", "update", "delete", "merge"}
+_CONTROL = {"begin", "start", "savepoint", "release", "rollback", "abort", "commit", "end", "lock"}
+_SETTINGS = {"set", "reset", "notify", "listen", "unlisten"}
+_DATA = frozenset(_QUERIES | _CHANGES | _CONTROL | _SETTINGS)
+# Statements whose effect on the session outlives a rollback.
+_SESSION = frozenset({"prepare", "deallocate", "discard", "load"})
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is in a string of SQL.
+
+    :param heads: for each statement its first words in lower case, quoted names as written (at most four).
+    """
+
+    heads: tuple[tuple[str, ...], ...]
+
+    @property
+    def changes_schema(self) -> bool:
+        """At least one statement is neither a query nor a change of rows: count it as schema work."""
+        return any(head[0] not in _DATA for head in self.heads)
+
+    @property
+    def leaves_session_state(self) -> bool:
+        return any(head[0] in _SESSION for head in self.heads)
+
+    @property
+    def commits(self) -> str | None:
+        """The words of the first statement that would make the work permanent."""
+        return next((" ".join(head[:2]).upper() for head in self.heads if _is_commit(head)), None)
+
+    @property
+    def rolls_back(self) -> bool:
+        """A statement would end the transaction by undoing it (and not merely go back to a savepoint)."""
+        return any(_is_rollback(head) for head in self.heads)
+
+    @property
+    def savepoint_changes(self) -> tuple[tuple[str, str], ...]:
+        """What happens to savepoints: pairs of ``set``, ``release`` or ``rollback`` and a name."""
+        return tuple(change for head in self.heads if (change := _savepoint_change(head)) is not None)
+
+
+def script(sql: str) -> Script:
+    """Read the heads of all statements in `sql`."""
+    return _read_cached(sql) if len(sql) <= _CACHED_LENGTH else _read(sql)
+
+
+def _read(sql: str) -> Script:
+    return Script(tuple(_heads(sql)))
+
+
+# Tests run the same strings again and again; very long ones are rare, and not worth the memory.
+_CACHED_LENGTH = 10_000
+_read_cached = lru_cache(maxsize=1024)(_read)
+
+
+def _heads(sql: str) -> Iterator[tuple[str, ...]]:
+    head: list[str] = []
+    depth = 0  # of BEGIN ATOMIC … END and CASE … END in the body of a function
+    previous = ""
+    single = ";" not in sql
+    for kind, text in _tokens(sql):
+        if kind == "end" and depth == 0:
+            if head:
+                yield tuple(head)
+            head, previous = [], ""
+            continue
+        word = text.lower() if kind == "word" else text
+        if head and head[0] == "create":
+            depth += _depth_change(previous, word, depth)
+        if kind != "end" and len(head) < 4:
+            head.append(word)
+        if single and len(head) == 4:
+            break  # the rest of a long statement cannot matter
+        previous = word
+    if head:
+        yield tuple(head)
+
+
+def _depth_change(previous: str, word: str, depth: int) -> int:
+    if previous == "begin" and word == "atomic":
+        return 1
+    if depth and word == "case":
+        return 1
+    return -1 if depth and word == "end" else 0
+
+
+def _tokens(sql: str) -> Iterator[tuple[str, str]]:
+    """Tokens without white space and comments; a quoted string is one token."""
+    position = 0
+    while position < len(sql):
+        match = _TOKEN.match(sql, position)
+        if match is None:  # pragma: no cover - the last alternative matches any character
+            return
+        kind, text = match.lastgroup or "other", match.group()
+        position = match.end()
+        if kind == "comment":
+            position = _after_comment(sql, position)
+        elif kind == "dollar":
+            end = sql.find(text, position)
+            position = len(sql) if end < 0 else end + len(text)
+            yield "quoted", text
+        elif kind != "space":
+            yield kind, text
+
+
+def _after_comment(sql: str, position: int) -> int:
+    depth = 1
+    while depth:
+        edge = _COMMENT_EDGE.search(sql, position)
+        if edge is None:
+            return len(sql)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def _is_commit(head: tuple[str, ...]) -> bool:
+    if head[0] in ("commit", "end"):
+        return head[1:2] != ("prepared",)
+    return head[:2] == ("prepare", "transaction")
+
+
+def _is_rollback(head: tuple[str, ...]) -> bool:
+    if head[0] not in ("rollback", "abort"):
+        return False
+    rest = [word for word in head[1:] if word not in ("work", "transaction")]
+    return rest[:1] not in (["to"], ["prepared"])
+
+
+def _savepoint_change(head: tuple[str, ...]) -> tuple[str, str] | None:
+    rest = [word for word in head[1:] if word not in ("work", "transaction", "to", "savepoint")]
+    if not rest:
+        return None
+    if head[0] == "savepoint":
+        return "set", _name(rest[0])
+    if head[0] == "release":
+        return "release", _name(rest[0])
+    if head[0] == "rollback" and rest[0] not in ("prepared", "and"):
+        return "rollback", _name(rest[0])
+    return None
+
+
+def _name(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word

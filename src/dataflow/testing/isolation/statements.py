@@ -1,0 +1,64 @@
+"""What a test's statements did, as far as can be told from outside: times, savepoints, leftovers. No I/O."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from dataflow.testing.isolation.sql import Script, script
+from dataflow.testing.masking import mask
+
+SHOWN_LENGTH = 200
+
+
+class StatementLog:
+    """Sums over the statements of one test, and the last of them.
+
+    Times are wall-clock seconds seen by the client. `schema_s` counts statements that are neither queries nor
+    changes of rows, `data_s` all others.
+    """
+
+    __slots__ = ("count", "data_s", "last", "savepoints", "schema_changed", "schema_s", "session_changed")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.schema_s = 0.0
+        self.data_s = 0.0
+        self.last: str | None = None
+        self.schema_changed = False
+        self.session_changed = False
+        self.savepoints: list[str] = []
+
+    def started(self, sql: str) -> Script:
+        self.count += 1
+        self.last = sql
+        return script(sql)
+
+    def finished(self, read: Script, started: float, *, failed: bool) -> None:
+        elapsed = perf_counter() - started
+        if read.changes_schema:
+            self.schema_s += elapsed
+            self.schema_changed = True
+            self.session_changed = self.session_changed or read.leaves_session_state
+        else:
+            self.data_s += elapsed
+        if not failed:
+            for change, name in read.savepoint_changes:
+                self._follow(change, name)
+
+    def _follow(self, change: str, name: str) -> None:
+        """Keep the list of open savepoints; PostgreSQL has no view of them."""
+        if change == "set":
+            self.savepoints.append(name)
+        elif name in self.savepoints:
+            last = len(self.savepoints) - 1 - self.savepoints[::-1].index(name)
+            del self.savepoints[last + (change == "rollback") :]
+
+    @property
+    def last_shown(self) -> str | None:
+        """The last statement on one line, shortened, without passwords."""
+        return None if self.last is None else shown(self.last)
+
+
+def shown(sql: str) -> str:
+    text = mask(" ".join(sql.split()))
+    return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 3] + "..."

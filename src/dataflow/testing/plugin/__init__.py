@@ -1,0 +1,74 @@
+"""The pytest plugin: options, and the hooks that connect a run with the runtime.
+
+This module is loaded in every pytest run, so it imports pytest, the standard library and the table of options.
+Fixtures come in with `pytest_configure`; event loop and driver only when a test asks for one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dataflow.testing.runtime import Runtime, install
+from dataflow.testing.settings import OPTIONS
+
+if TYPE_CHECKING:
+    from dataflow.testing.plugin.run import Run
+
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+_BEFORE: pytest.StashKey[Runtime | None] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dataflow-tdd", "DataFlow TDD: tests against a real PostgreSQL")
+    for option in OPTIONS:
+        group.addoption(option.flag, dest=option.ini, default=None, metavar="VALUE", help=_escaped(option.help))
+        parser.addini(option.ini, f"{option.help} (also {option.environment})", type="string", default=None)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    from dataflow.testing.plugin.run import Run
+
+    runtime = Runtime(
+        command_line=_given(config.getoption(option.ini) for option in OPTIONS),
+        ini=_given(config.getini(option.ini) for option in OPTIONS),
+    )
+    config.stash[_BEFORE] = install(runtime)
+    config.stash[RUN] = run = Run(config, runtime)
+    config.pluginmanager.register(run, "dataflow-tdd-run")
+    _register_fixtures(config)
+    if config.pluginmanager.hasplugin("xdist"):
+        from dataflow.testing.plugin.xdist import Merging
+
+        config.pluginmanager.register(Merging(run), "dataflow-tdd-xdist")
+
+
+def _given(values: Generator[Any]) -> dict[str, str]:
+    """What was given, by the name of the setting. An ini value may be empty, which means: not given."""
+    pairs = zip((option.name for option in OPTIONS), values, strict=True)
+    return {name: str(value) for name, value in pairs if value not in (None, "")}
+
+
+def _register_fixtures(config: pytest.Config) -> None:
+    from dataflow.testing.plugin import fixtures
+
+    config.pluginmanager.register(fixtures, "dataflow-tdd-fixtures")
+    if config.pluginmanager.hasplugin("asyncio"):
+        from dataflow.testing.plugin import async_fixtures as module
+    else:
+        from dataflow.testing.plugin import no_async_fixtures as module  # type: ignore[no-redef]
+    config.pluginmanager.register(module, "dataflow-tdd-async-fixtures")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(RUN, None)
+    if run is not None:
+        run.runtime.release()
+        install(config.stash[_BEFORE])

@@ -1,0 +1,84 @@
+"""Fixtures that run in the event loop of the test that asks for them, whatever its scope."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from dataflow.testing.plugin.loop_scope import follows_test_loop
+from dataflow.testing.recipes.resources import TDDResourceManager
+from dataflow.testing.runtime import Runtime
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
+    from dataflow.testing.isolation.context import TDDTestContext
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def tdd_test_context(request: pytest.FixtureRequest, tdd_runtime: Runtime) -> AsyncIterator[TDDTestContext]:
+    """The test's context: ``.connection`` is inside a transaction that is rolled back after the test."""
+    async with tdd_runtime.test_context(request.node.nodeid) as context:
+        yield context
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def tdd_parallel_safe(tdd_test_context: TDDTestContext) -> tuple[TDDTestContext, str]:
+    """The test's context, and a name that no other test has: ``parallel_`` and 12 hexadecimal digits."""
+    return tdd_test_context, f"parallel_{secrets.token_hex(6)}"
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def managed_connection(
+    request: pytest.FixtureRequest, tdd_runtime: Runtime
+) -> AsyncIterator[TestConnection]:
+    """A connection of the pool in no transaction, taken back after the test. What it commits stays."""
+    from dataflow.testing.isolation.context import TDDTestContext
+
+    context = TDDTestContext(request.node.nodeid)
+    connection = await tdd_runtime.manager.get_test_connection(context)
+    try:
+        yield connection
+    finally:
+        await tdd_runtime.manager.cleanup_test_connection(context)
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def clean_connection(
+    request: pytest.FixtureRequest, tdd_runtime: Runtime
+) -> AsyncIterator[PhysicalConnection]:
+    """A connection of its own beside the pool, opened for this test and closed after it. It commits."""
+    from dataflow.testing.isolation.context import TDDTestContext
+
+    connection = await tdd_runtime.manager.open_connection(TDDTestContext(request.node.nodeid))
+    try:
+        yield connection
+    finally:
+        await tdd_runtime.manager.close_connection(connection)
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def fast_connection_pool(tdd_runtime: Runtime) -> asyncpg.Pool:
+    """An `asyncpg.Pool` on the test database, one per event loop and closed with it. It commits."""
+    return await tdd_runtime.manager.asyncpg_pool()
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def resource_manager() -> AsyncIterator[TDDResourceManager]:
+    """Exclusive use of named resources; whatever the test still holds is released after it."""
+    manager = TDDResourceManager()
+    try:
+        yield manager
+    finally:
+        await manager.release_all()

@@ -1,0 +1,51 @@
+"""Fixtures that need no event loop. One fixture is one decision, so that a project can override exactly one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dataflow.testing.plugin import RUN
+from dataflow.testing.recipes.schema_templates import SchemaTemplates
+from dataflow.testing.runtime import Runtime
+from dataflow.testing.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def tdd_runtime(request: pytest.FixtureRequest) -> Runtime:
+    """The runtime of this run. Asking for it turns an unset TDD mode on; an explicit false skips the test."""
+    runtime = request.config.stash[RUN].runtime
+    runtime.use()
+    return runtime
+
+
+@pytest.fixture(scope="session")
+def tdd_settings(tdd_runtime: Runtime) -> Settings:
+    """The settings in force, each with its origin."""
+    return tdd_runtime.settings
+
+
+@pytest.fixture(scope="session")
+def tdd_database_url(tdd_runtime: Runtime) -> str:
+    """URL of the database of this process's tests; starts the server if need be.
+
+    On the embedded server it is a new, empty database, one per xdist worker, dropped after the run. Create
+    your tables in it from a session fixture, with any driver.
+    """
+    return tdd_runtime.database_url()
+
+
+@pytest.fixture(scope="session")
+def schema_templates() -> SchemaTemplates:
+    """Statements for temporary tables by name; register your own with ``register``."""
+    return SchemaTemplates()
+
+
+@pytest.fixture
+def memory_monitor(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Warn when the test makes the process grow by more than ``tdd_memory_threshold`` MB (10 if unset)."""
+    from dataflow.testing.plugin.memory import watch
+
+    threshold = request.config.stash[RUN].runtime.settings.memory_threshold
+    yield from watch(request.node.nodeid, threshold or 10.0)

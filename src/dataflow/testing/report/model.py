@@ -1,0 +1,183 @@
+"""The report as a value: events in, figures out. Pure, but for the list that grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from dataflow.testing import events as kinds
+from dataflow.testing.events import (
+    ConnectionLeaked,
+    ContextReleased,
+    Event,
+    ServerChosen,
+    ServerRestarted,
+    TestMeasured,
+)
+
+_Event = TypeVar("_Event", bound=Event)
+
+# The guide's targets, in ms per test.
+TARGETS_MS = {"set-up": 20.0, "schema": 20.0, "data": 30.0}
+TOTAL = "total"
+TEAR_DOWN = "tear-down"
+TOTAL_TARGET_MS = 100.0
+SLOWEST_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One line of the table; times in ms per test."""
+
+    name: str
+    median_ms: float
+    p95_ms: float
+    target_ms: float | None
+
+    @property
+    def within_target(self) -> bool:
+        return self.target_ms is None or self.p95_ms <= self.target_ms
+
+
+@dataclass(frozen=True)
+class SlowTest:
+    """A test over a target, and the phases that are."""
+
+    test_id: str
+    total_ms: float
+    phases_ms: dict[str, float]
+    over: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the end of a run has to say."""
+
+    servers: tuple[ServerChosen, ...]
+    settings: tuple[str, ...]
+    tests: int
+    phases: tuple[Phase, ...]
+    rolled_back: int
+    problems: tuple[str, ...]
+    slow: tuple[SlowTest, ...]
+    slow_not_shown: int
+    leaks: tuple[ConnectionLeaked, ...]
+    restarts: tuple[ServerRestarted, ...]
+    lost_workers: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """Collects the events of a run, of this process and of its workers.
+
+    :param slow_ms: a test is named as slow from this total on; 0: none is.
+    """
+
+    slow_ms: float = TOTAL_TARGET_MS
+    settings: tuple[str, ...] = ()
+    _events: list[Event] = field(default_factory=list)
+    _lost_workers: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> bool:
+        return bool(self._events or self._lost_workers)
+
+    def add(self, event: Event) -> None:
+        self._events.append(event)
+
+    def lost_worker(self, name: str) -> None:
+        self._lost_workers.append(name)
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The events as plain data, to be sent to another process."""
+        plain = [{"kind": type(event).__name__, **_listed(asdict(event))} for event in self._events]
+        return [*plain, {"kind": "settings", "lines": list(self.settings), "slow_ms": self.slow_ms}]
+
+    def add_plain(self, sent: Iterable[dict[str, Any]]) -> None:
+        """What `to_plain` gave in another process."""
+        for record in sent:
+            values = dict(record)
+            kind = values.pop("kind")
+            if kind == "settings":
+                self.settings = self.settings or tuple(values["lines"])
+                self.slow_ms = values["slow_ms"]
+                continue
+            self.add(getattr(kinds, kind)(**{k: _tupled(v) for k, v in values.items()}))
+
+    def summary(self) -> Summary:
+        measured = self._of(TestMeasured)
+        released = self._of(ContextReleased)
+        slow = _slow_tests(measured, self.slow_ms)
+        return Summary(
+            servers=_distinct(self._of(ServerChosen)),
+            settings=self.settings,
+            tests=len({event.test_id for event in measured}),
+            phases=_phases(measured),
+            rolled_back=len({event.test_id for event in released if event.clean}),
+            problems=tuple(event.problem for event in released if event.problem is not None),
+            slow=tuple(slow[:SLOWEST_SHOWN]),
+            slow_not_shown=max(0, len(slow) - SLOWEST_SHOWN),
+            leaks=tuple(self._of(ConnectionLeaked)),
+            restarts=tuple(self._of(ServerRestarted)),
+            lost_workers=tuple(self._lost_workers),
+        )
+
+    def _of(self, kind: type[_Event]) -> list[_Event]:
+        return [event for event in self._events if isinstance(event, kind)]
+
+
+def quantile(values: Sequence[float], fraction: float) -> float:
+    """The smallest value that at least `fraction` of all values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(fraction * len(ordered)) - 1)]
+
+
+def times_ms(test: TestMeasured) -> dict[str, float]:
+    return {
+        "set-up": test.setup_ms,
+        "schema": test.schema_ms,
+        "data": test.data_ms,
+        TEAR_DOWN: test.teardown_ms,
+    }
+
+
+def _phases(measured: Sequence[TestMeasured]) -> tuple[Phase, ...]:
+    if not measured:
+        return ()
+    columns = [times_ms(test) for test in measured]
+    phases = [_phase(name, [column[name] for column in columns], TARGETS_MS.get(name)) for name in columns[0]]
+    totals = [sum(column.values()) for column in columns]
+    return (*phases, _phase(TOTAL, totals, TOTAL_TARGET_MS))
+
+
+def _phase(name: str, values: Sequence[float], target_ms: float | None) -> Phase:
+    return Phase(name, quantile(values, 0.5), quantile(values, 0.95), target_ms)
+
+
+def _slow_tests(measured: Sequence[TestMeasured], slow_ms: float) -> list[SlowTest]:
+    """Tests over their total, or over the target of a phase; the slowest first."""
+    if slow_ms == 0:
+        return []
+    slow = []
+    for test in measured:
+        phases = times_ms(test)
+        total = sum(phases.values())
+        over = tuple(name for name, target in TARGETS_MS.items() if phases[name] > target)
+        if over or total > slow_ms:
+            slow.append(SlowTest(test.test_id, total, phases, over))
+    return sorted(slow, key=lambda test: test.total_ms, reverse=True)
+
+
+def _distinct(servers: Sequence[ServerChosen]) -> tuple[ServerChosen, ...]:
+    by_description = {server.description: server for server in reversed(servers)}
+    return tuple(reversed(by_description.values()))
+
+
+def _listed(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,91 @@
+"""The words of the report. Pure: a summary in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dataflow.testing.events import ConnectionLeaked
+from dataflow.testing.report.model import Phase, SlowTest, Summary
+
+ADVICE = {
+    "set-up": "fixture set-up is slow: give tests a session loop, so that connections are used again",
+    "schema": "schema work is slow: create tables once in a session fixture, or use schema templates",
+    "data": "data operations are slow: look at the queries (EXPLAIN), and create only the rows it needs",
+}
+NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
+
+
+def lines(summary: Summary) -> Iterator[str]:
+    """The section at the end of a run."""
+    for server in summary.servers:
+        yield f"server     {server.description}; ready in {server.duration_ms:.0f} ms"
+        for attempt in server.attempts:
+            yield f"           not used: {attempt}"
+    if summary.settings:
+        yield f"settings   {'; '.join(summary.settings)}"
+    yield from _table(summary)
+    yield from _isolation(summary)
+    yield from _slow(summary)
+    if summary.leaks:
+        yield f"leaks      {len(summary.leaks)}:"
+        yield from (f"           {line}" for line in leak_text(summary.leaks).splitlines()[1:])
+    for restart in summary.restarts:
+        yield f"restarted  {restart.reason}"
+    for worker in summary.lost_workers:
+        yield f"lost       worker {worker} crashed; its tests are missing in these figures"
+
+
+def leak_text(leaks: Sequence[ConnectionLeaked]) -> str:
+    """Who holds what since when."""
+    count = f"{len(leaks)} connection" + ("s" if len(leaks) != 1 else "")
+    return "\n".join([f"{count} not given back by {leaks[0].test_id}:", *map(_leak_line, leaks)])
+
+
+def _leak_line(leak: ConnectionLeaked) -> str:
+    statement = f"last statement: {leak.last_statement}" if leak.last_statement else "no statement yet"
+    return f"- {leak.holder}, held for {leak.held_s:.1f} s, {statement}"
+
+
+def _table(summary: Summary) -> Iterator[str]:
+    if not summary.phases:
+        return
+    yield f"tests      {summary.tests:<10} {'median':>10}  {'p95':>10}  {'target':>8}"
+    yield from (_row(phase) for phase in summary.phases)
+
+
+def _row(phase: Phase) -> str:
+    target = "" if phase.target_ms is None else f"{phase.target_ms:>5.0f} ms  " + _verdict(phase)
+    return f"  {phase.name:<19} {phase.median_ms:>7.2f} ms  {phase.p95_ms:>7.2f} ms  {target}".rstrip()
+
+
+def _verdict(phase: Phase) -> str:
+    return "ok" if phase.within_target else "over"
+
+
+def _isolation(summary: Summary) -> Iterator[str]:
+    if not summary.tests:
+        return
+    yield (
+        f"isolation  {summary.rolled_back} of {summary.tests} tests: all work rolled back, "
+        "in the transaction it began in"
+    )
+    yield "           not proven: that nothing was committed through other connections"
+    for problem in summary.problems:
+        yield f"           {problem}"
+
+
+def _slow(summary: Summary) -> Iterator[str]:
+    if not summary.slow:
+        return
+    yield "slow       tests over a target, the slowest first:"
+    for test in summary.slow:
+        phases = ", ".join(f"{name} {ms:.1f}" for name, ms in test.phases_ms.items())
+        yield f"           {test.test_id}: {test.total_ms:.1f} ms ({phases})"
+        for advice in _advice(test):
+            yield f"             {advice}"
+    if summary.slow_not_shown:
+        yield f"           and {summary.slow_not_shown} more"
+
+
+def _advice(test: SlowTest) -> list[str]:
+    return [ADVICE[phase] for phase in test.over] or [NO_PHASE]

@@ -1,0 +1,216 @@
+"""The composition root: what belongs together in one process. Works without pytest.
+
+`runtime()` is the one piece of module state of this library, because the guide's functions
+(`get_database_manager()` …) have no other place to find what they give out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataflow.testing.errors import TDDModeDisabled
+from dataflow.testing.events import Emit, Event, ignore
+from dataflow.testing.settings import Settings, Sources, given_mode, resolve
+
+if TYPE_CHECKING:
+    from dataflow.testing.dsn import Dsn
+    from dataflow.testing.isolation.context import TDDTestContext
+    from dataflow.testing.isolation.manager import Server, TDDDatabaseManager
+    from dataflow.testing.isolation.rollback import TDDTransactionManager
+
+
+class Runtime:
+    """Settings, the managers and the listener of one process.
+
+    Nothing is read or opened before something needs it: the environment may be set up to that moment. The
+    driver is imported with the first manager.
+
+    :param command_line, ini: options that somebody else has parsed, by the names of the settings.
+    :param listener: is told each event.
+    """
+
+    def __init__(
+        self,
+        *,
+        command_line: Mapping[str, str] | None = None,
+        ini: Mapping[str, str] | None = None,
+        listener: Emit = ignore,
+    ) -> None:
+        self._command_line = dict(command_line or {})
+        self._ini = dict(ini or {})
+        self.listener = listener
+        self.who: Callable[[], str | None] = lambda: None  # what runs now: a test, or a wider fixture
+        self._used = False
+        self._settings: Settings | None = None
+        self._manager: TDDDatabaseManager | None = None
+        self._transactions: TDDTransactionManager | None = None
+
+    @property
+    def sources(self) -> Sources:
+        return Sources.of_process(self._command_line, self._ini)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force. They are read when first needed, and again after `close`."""
+        if self._settings is None:
+            self._settings = resolve(self.sources)
+        return self._settings
+
+    @property
+    def started(self) -> bool:
+        """Whether a server was chosen; until then settings may still change."""
+        return self._manager is not None and self._manager.server is not None
+
+    def is_tdd_mode(self) -> bool:
+        """TDD mode as it is set now; when nobody set it, whether something of it was used."""
+        mode = given_mode(self.sources)
+        return self._used if mode is None else mode
+
+    def use(self) -> None:
+        """Note that TDD is used, which turns an unset mode on.
+
+        :raises TDDModeDisabled: it was switched off explicitly.
+        """
+        if self._used:
+            return
+        if given_mode(self.sources) is False:
+            raise TDDModeDisabled(
+                "TDD mode is switched off",
+                cause="DATAFLOW_TDD_MODE or tdd_mode is set to false",
+                remedy="set it to true, or unset it: it turns on when a TDD fixture is used",
+                option="DATAFLOW_TDD_MODE, --tdd-mode",
+            )
+        self._used = True
+
+    @property
+    def transactions(self) -> TDDTransactionManager:
+        if self._transactions is None:
+            from dataflow.testing.isolation.rollback import TDDTransactionManager
+
+            self._transactions = TDDTransactionManager()
+        return self._transactions
+
+    @property
+    def manager(self) -> TDDDatabaseManager:
+        if self._manager is None:
+            from dataflow.testing.isolation.manager import TDDDatabaseManager
+
+            self._manager = TDDDatabaseManager(
+                self._current_settings,
+                self._choose_server,
+                self.transactions,
+                emit=self._emit,
+                who=self._who,
+            )
+        return self._manager
+
+    @asynccontextmanager
+    async def test_context(
+        self,
+        test_id: str | None = None,
+        isolation_level: str = "READ COMMITTED",
+        timeout: float | None = None,
+        **metadata: Any,
+    ) -> AsyncIterator[TDDTestContext]:
+        """A context inside its own transaction, which is rolled back at the end."""
+        from dataflow.testing.isolation import context as contexts
+
+        self.use()
+        context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata)
+        await self.manager.begin(context)
+        before = contexts.get_test_context()
+        contexts.set_test_context(context)
+        try:
+            yield context
+        finally:
+            _restore(before)
+            await self.manager.cleanup_test_connection(context)
+
+    def database_url(self) -> str:
+        """URL of the test database, with its password; for code that runs in no event loop.
+
+        :raises ServerError: no server can be used.
+        """
+        server = self.manager.server
+        if server is None:
+            import asyncio
+            from concurrent.futures import ThreadPoolExecutor
+
+            # A thread of its own: the current loop of the calling thread stays as it is.
+            with ThreadPoolExecutor(max_workers=1) as executor:
+                server = executor.submit(asyncio.run, self.manager.ensure_server()).result()
+        return server.dsn.url()
+
+    async def close(self) -> None:
+        """Give everything back. The runtime can be used again, with settings read anew."""
+        if self._manager is not None:
+            await self._manager.close()
+        self._settings = None
+
+    def release(self) -> None:
+        """Give everything back without an event loop; for the end of a process."""
+        if self._manager is not None:
+            self._manager.release_server()
+        self._settings = None
+
+    def _current_settings(self) -> Settings:
+        # The guide sets variables at run time, after plugins were loaded: look again until a server is in use.
+        if not self.started:
+            self._settings = None
+        return self.settings
+
+    def _emit(self, event: Event) -> None:
+        self.listener(event)
+
+    def _who(self) -> str | None:
+        return self.who()
+
+    async def _choose_server(self, settings: Settings, url: str | None) -> Server:
+        from dataflow.testing.server.choice import choose
+
+        return await choose(settings, url, try_login=self._try_login, what=_this_process())
+
+    async def _try_login(self, dsn: Dsn) -> None:
+        from dataflow.testing.isolation.connecting import connect
+
+        connection = await connect(dsn, timeout=self.settings.pool_timeout)
+        await connection.close()
+
+
+def _restore(context: TDDTestContext | None) -> None:
+    from dataflow.testing.isolation import context as contexts
+
+    if context is None:
+        contexts.clear_test_context()
+    else:
+        contexts.set_test_context(context)
+
+
+def _this_process() -> str:
+    """A short command line, for the status of the embedded server."""
+    name = Path(sys.argv[0] or sys.executable).name
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    return f"{name} ({worker})" if worker else name
+
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """The runtime of this process; made at the first call."""
+    global _runtime
+    if _runtime is None:
+        _runtime = Runtime()
+    return _runtime
+
+
+def install(new: Runtime | None) -> Runtime | None:
+    """Put another runtime in place (None: a fresh one at the next call); returns the one before."""
+    global _runtime
+    before, _runtime = _runtime, new
+    return before

@@ -1,0 +1,102 @@
+"""Which server tests use: the one that was named, else the guide's address if it answers, else embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import BinariesNotFound, ServerError, ServerUnreachable
+from dataflow.testing.server.embedded import EmbeddedLease, EmbeddedOptions, lease_database
+from dataflow.testing.server.external import GUIDE_DSN, answers, check_test_database
+from dataflow.testing.settings import Settings
+
+TryLogin = Callable[[Dsn], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ExternalServer:
+    """A server that somebody else runs; we only connect to it."""
+
+    dsn: Dsn
+    description: str
+    attempts: tuple[str, ...] = ()
+    alive: bool = True
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """The embedded server, with a database that belongs to this process until `close`."""
+
+    lease: EmbeddedLease
+    description: str
+    attempts: tuple[str, ...] = ()
+
+    @property
+    def dsn(self) -> Dsn:
+        return self.lease.dsn
+
+    @property
+    def alive(self) -> bool:
+        return self.lease.alive
+
+    def close(self) -> None:
+        self.lease.close()
+
+
+async def choose(
+    settings: Settings, url: str | None, *, try_login: TryLogin, what: str
+) -> ExternalServer | EmbeddedServer:
+    """Choose and, if need be, start the server.
+
+    :param url: a URL given by the caller, which wins over the settings.
+    :param try_login: opens and closes a connection, or raises a ServerError.
+    :param what: names this process in the status of the embedded server.
+    :raises ServerError: none can be used; every attempt is listed.
+    """
+    given = Dsn.parse(url) if url is not None else settings.database_url
+    if given is not None:
+        origin = "connection_string" if url is not None else settings.origins.get("database_url", "")
+        check_test_database(given, settings.allow_database)
+        await try_login(given)
+        return ExternalServer(given, f"external, {given} ({origin})")
+    refusal = await _refusal_of_guide_address(try_login)
+    if refusal is None:
+        return ExternalServer(GUIDE_DSN, f"external, {GUIDE_DSN} (the default address)")
+    attempts = (f"{GUIDE_DSN.where} (the default address): {refusal}",)
+    try:
+        lease = lease_database(embedded_options(settings), what=what)
+    except BinariesNotFound as error:
+        raise _nothing_usable(attempts, error) from error
+    started = "started" if lease.started else "was running"
+    return EmbeddedServer(lease, f"embedded PostgreSQL {lease.version} ({lease.provider}), {started}", attempts)
+
+
+def embedded_options(settings: Settings) -> EmbeddedOptions:
+    return EmbeddedOptions(
+        cache_dir=settings.cache_dir, binaries=settings.postgres_bin, idle_s=settings.server_idle
+    )
+
+
+async def _refusal_of_guide_address(try_login: TryLogin) -> str | None:
+    reason = answers(GUIDE_DSN)
+    if reason is not None:
+        return reason
+    try:
+        await try_login(GUIDE_DSN)
+    except ServerError as error:
+        return error.what
+    return None
+
+
+def _nothing_usable(attempts: tuple[str, ...], error: BinariesNotFound) -> ServerUnreachable:
+    tried = "".join(f"\n    - {attempt}" for attempt in attempts)
+    return ServerUnreachable(
+        f"no PostgreSQL server can be used; tried:{tried}\n    - embedded: {error.what}",
+        cause=error.cause,
+        remedy=error.remedy,
+        option=error.option,
+    )
