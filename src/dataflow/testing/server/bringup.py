@@ -1,0 +1,255 @@
+"""From files on disk to a running server, whatever state a killed predecessor or a power cut left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataflow.testing.errors import ServerStartFailed
+from dataflow.testing.server import cluster, ports
+from dataflow.testing.server.binaries import Binaries
+from dataflow.testing.server.cluster import Pristine, Programs
+from dataflow.testing.server.files import make_directory, remove_tree
+from dataflow.testing.server.layout import SHARED_PORT, Instance, Layout, socket_fits
+from dataflow.testing.server.owner import Owner, server_owner, usable_binaries
+from dataflow.testing.server.postgres import Access, Postgres, pid_file, server_arguments
+from dataflow.testing.server.protocol import TEST_ROLE, KeeperConfig
+from dataflow.testing.server.record import Record, boot_id
+
+TEMPORARY_PREFIX = "dataflow-tdd-"
+# A killed server's last processes need a moment to notice; until then the next one may not start.
+_PREDECESSOR_LIMIT_S = 15.0
+_PREDECESSOR_ALIVE = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
+
+# A new data directory would not help here.
+_ADDRESS_TROUBLE = ("could not bind", "could not create any")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that accepts connections. :param secret: password of both roles where trust is impossible."""
+
+    postgres: Postgres
+    access: Access
+    version: str
+    record: Record
+    secret: str | None
+
+
+def bring_up(config: KeeperConfig, instance: Instance) -> Running:
+    """Start the server of `instance`, making whatever is not there yet.
+
+    :raises ServerStartFailed: it does not start, not even on a new data directory.
+    """
+    deadline = time.monotonic() + config.start_timeout_s
+    layout = Layout(Path(config.root))
+    owner = server_owner()
+    binaries = usable_binaries(
+        Binaries(Path(config.binaries), config.provider), owner, layout.binaries(config.key)
+    )
+    pristine = Pristine(layout.pristine(config.key))
+    programs = _programs(binaries, owner, pristine)
+    secret = _secret(pristine)
+    record = Record(instance.record, boot_id())
+    end_orphan(instance.data)
+    if not pristine.exists():
+        cluster.make_pristine(pristine, programs, secret)
+    if not _trustworthy(instance.data, record.load(), boot_id()):
+        _renew(pristine, instance.data, record)
+    access = _access(config, instance, owner)
+    start = _Start(programs, pristine, instance, access, record, secret, deadline)
+    return Running(start.run(), access, programs.version, record, secret)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The attempts, from the cheapest to the surest: the data as it is, a fresh copy, a fresh cluster."""
+
+    programs: Programs
+    pristine: Pristine
+    instance: Instance
+    access: Access
+    record: Record
+    secret: str | None
+    deadline: float
+
+    def run(self) -> Postgres:
+        self._rotate_log()
+        try:
+            return self._patiently()
+        except ServerStartFailed as error:
+            if any(sign in error.what for sign in _ADDRESS_TROUBLE):
+                raise
+            log.warning("the data directory does not start, a fresh copy takes its place: %s", error)
+            first = error
+        try:
+            self._fresh_copy()
+            return self._patiently()
+        except ServerStartFailed:
+            log.warning("neither does the fresh copy; a new cluster is made")
+        try:
+            remove_tree(self.pristine.directory)
+            cluster.make_pristine(self.pristine, self.programs, self.secret)
+            self._fresh_copy()
+            return self._patiently()
+        except ServerStartFailed as error:
+            raise ServerStartFailed(
+                f"{error.what}\nThe same on the data directory found at first: {first.what}",
+                cause="the disk is full, a limit is too low, or the programs do not fit this system",
+                remedy="read the messages above; or set TEST_DATABASE_URL to a server that runs already",
+            ) from error
+
+    def _fresh_copy(self) -> None:
+        _renew(self.pristine, self.instance.data, self.record)
+
+    def _patiently(self) -> Postgres:
+        limit = min(self.deadline, time.monotonic() + _PREDECESSOR_LIMIT_S)
+        while True:
+            try:
+                return self._once()
+            except ServerStartFailed as error:
+                alive = any(sign in error.what for sign in _PREDECESSOR_ALIVE)
+                if not alive or time.monotonic() > limit:
+                    raise
+            self._rotate_log()
+            time.sleep(0.05)
+
+    def _once(self) -> Postgres:
+        command = server_arguments(self.programs.binaries, self.instance.data, self.access)
+        command += ["-c", f"hba_file={_write_hba(self.instance, self.access)}"]
+        postgres = Postgres.start(command, self.instance.data, self.instance.postgres_log, self.programs.owner)
+        postgres.wait_ready(self.deadline)
+        return postgres
+
+    def _rotate_log(self) -> None:
+        # The end of the log goes into errors, so it must not show an earlier run's trouble.
+        if self.instance.postgres_log.exists():
+            self.instance.postgres_log.replace(self.instance.postgres_log.with_suffix(".log.old"))
+
+
+def hba_lines(access: Access) -> str:
+    """Who may come in. Only its owner can enter the directory of the UNIX socket; TCP needs the password."""
+    if access.sockets is None:
+        return "host all all 127.0.0.1/32 scram-sha-256\n"
+    addresses = {"127.0.0.1": "127.0.0.1/32", "::1": "::1/128"}
+    hosts = "".join(f"host all {TEST_ROLE} {addresses[a]} scram-sha-256\n" for a in access.addresses)
+    return "local all all trust\n" + hosts
+
+
+def end_orphan(data: Path) -> None:
+    """End a postgres whose keeper died without it (where the kernel does not do that), or wait for its end.
+
+    :raises ServerStartFailed: it does not end.
+    """
+    began = time.monotonic()
+    signals = [
+        (0.0, signal.SIGINT),
+        (_PREDECESSOR_LIMIT_S / 2, signal.SIGQUIT if os.name == "posix" else signal.SIGINT),
+    ]
+    while (pid := _running_on(data)) is not None:
+        waited = time.monotonic() - began
+        if signals and waited >= signals[0][0]:
+            os.kill(pid, signals.pop(0)[1])
+        if waited > _PREDECESSOR_LIMIT_S:
+            raise ServerStartFailed(
+                f"waited {waited:.0f} s for an earlier postgres (process {pid}) to end; it runs on {data}",
+                remedy=f"end it by hand: kill -QUIT {pid}",
+            )
+        time.sleep(0.005)
+
+
+def _running_on(data: Path) -> int | None:
+    lines = pid_file(data)
+    if not lines or not lines[0].isdecimal():
+        return None
+    pid = int(lines[0])
+    # After a crash the number may be another program's by now.
+    return pid if str(data) in _command_line(pid) else None
+
+
+def _command_line(pid: int) -> str:
+    if sys.platform == "win32":
+        return ""
+    if sys.platform.startswith("linux"):
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    done = subprocess.run(["/bin/ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True)
+    return done.stdout
+
+
+def _trustworthy(data: Path, boot_then: str, boot_now: str) -> bool:
+    """Whether the data may be used as it is. Written without fsync, it survives a killed server, but not a
+    machine that went down: then the pid file is still there, from another boot."""
+    if not (data / "PG_VERSION").exists():
+        return False
+    return not pid_file(data) or boot_then == boot_now
+
+
+def _renew(pristine: Pristine, data: Path, record: Record) -> None:
+    cluster.copy_pristine(pristine, data)
+    record.reset(cluster.PRISTINE_SPARES)
+
+
+def _programs(binaries: Binaries, owner: Owner | None, pristine: Pristine) -> Programs:
+    # The key of a pristine cluster changes with the programs, so its note of their version holds.
+    try:
+        version = pristine.version_file.read_text()
+    except OSError:
+        version = cluster.ask_version(binaries, owner)
+    return Programs(binaries, owner, version)
+
+
+def _access(config: KeeperConfig, instance: Instance, owner: Owner | None) -> Access:
+    if sys.platform == "win32":
+        return Access(None, config.port or ports.free_port(), (ports.LOOPBACK,))
+    port = config.port or SHARED_PORT
+    addresses = ports.loopback_addresses(config.port) if config.port else ()
+    return Access(_socket_directory(instance, port, owner), port, addresses)
+
+
+def _socket_directory(instance: Instance, port: int, owner: Owner | None) -> Path:
+    if socket_fits(instance.sockets, port):
+        ids = {"uid": owner.uid, "gid": owner.gid} if owner else {}
+        make_directory(instance.sockets, 0o700, **ids)
+        return instance.sockets
+    return temporary_directory(owner)
+
+
+def temporary_directory(owner: Owner | None = None) -> Path:
+    """A short-named directory, closed to others, for sockets whose usual path is too long for the kernel."""
+    parent = tempfile.gettempdir()
+    directory = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent if len(parent) < 50 else "/tmp"))  # noqa: S108
+    if owner is not None:
+        os.chown(directory, owner.uid, owner.gid)
+    return directory
+
+
+def _write_hba(instance: Instance, access: Access) -> Path:
+    path = instance.directory / "pg_hba.conf"
+    path.write_text(hba_lines(access))
+    path.chmod(0o644)
+    return path
+
+
+def _secret(pristine: Pristine) -> str | None:
+    """Where there are no UNIX sockets every local user can reach the port: a random password guards it."""
+    if sys.platform != "win32":
+        return None
+    import secrets
+
+    path = pristine.directory.with_name(f"{pristine.directory.name}.secret")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(24))
+    return path.read_text()

@@ -1,0 +1,115 @@
+"""Servers by hand: start one and keep it, look at those that run, stop one. What `dataflow-tdd server` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import ServerError, ServerStartFailed
+from dataflow.testing.server.cache import cache_root
+from dataflow.testing.server.layout import Instance, Layout
+from dataflow.testing.server.lease import EmbeddedOptions, converse, database_dsn, locate
+from dataflow.testing.server.link import KeeperGone, Link, open_link
+from dataflow.testing.server.owner import server_owner
+from dataflow.testing.server.protocol import (
+    ADMIN_ROLE,
+    TEST_DATABASE,
+    TEST_PASSWORD,
+    TEST_ROLE,
+    Message,
+    ServerStatus,
+)
+
+# A stop ends sessions, then the process, by force if need be; see `postgres.Postgres.stop`.
+STOP_LIMIT_S = 30.0
+
+
+def server_status(options: EmbeddedOptions, port: int | None = None) -> ServerStatus | None:
+    """The server that these options mean, or None when it does not run. Starts nothing."""
+    return _status_of(locate(options, port).instance)
+
+
+def running_servers(options: EmbeddedOptions) -> tuple[ServerStatus, ...]:
+    """All servers of the cache directory, whichever programs they use."""
+    layout = Layout(cache_root(options.cache_dir, server_owner()))
+    directories = sorted(layout.servers.glob("*/")) if layout.servers.is_dir() else []
+    statuses = (_status_of(Instance(directory)) for directory in directories)
+    return tuple(status for status in statuses if status is not None)
+
+
+def start_server(options: EmbeddedOptions, port: int | None = None, pinned: bool = True) -> ServerStatus:
+    """Start the server unless it runs.
+
+    :param port: the loopback port of a server of its own, entered with the guide's password; None for the
+        shared one on a UNIX socket.
+    :param pinned: let it run until `stop_server`, used or not.
+    :raises ServerStartFailed: it does not start; for a port in use, what answers there is in the message.
+    """
+    link, answer, _ = converse(locate(options, port), "pin", {"pinned": pinned}, pinned=pinned)
+    link.close()
+    return ServerStatus.load(answer)
+
+
+def stop_server(options: EmbeddedOptions, port: int | None = None, force: bool = False) -> bool:
+    """Stop the server and wait until it is gone; False when it did not run.
+
+    :raises ServerInUse: somebody uses it, and `force` is not set; the users are in the message.
+    """
+    instance = locate(options, port).instance
+    with _talking_to(instance) as link:
+        if link is None:
+            return False
+        try:
+            link.ask("stop", force=force)
+            link.connection.settimeout(STOP_LIMIT_S)
+            link.wait_closed()
+        except KeeperGone:
+            pass
+        except TimeoutError as error:
+            raise ServerError(
+                f"waited {STOP_LIMIT_S:.0f} s for the server to stop; its log is {instance.keeper_log}"
+            ) from error
+    return True
+
+
+def server_dsn(options: EmbeddedOptions, port: int | None = None, *, admin: bool = False) -> Dsn | None:
+    """The address of a lasting database on a running server; None when it does not run.
+
+    On a server with a port this is the guide's address. The superuser has no password and so no TCP: with
+    `admin` it is always the UNIX socket.
+    """
+    with _talking_to(locate(options, port).instance) as link:
+        if link is None:
+            return None
+        answer = _answer(link, "ensure")
+    if answer is None:
+        return None
+    if port is not None and not admin:
+        return Dsn("localhost", port, TEST_ROLE, TEST_PASSWORD, TEST_DATABASE)
+    return database_dsn(answer, ADMIN_ROLE if admin else TEST_ROLE)
+
+
+def _status_of(instance: Instance) -> ServerStatus | None:
+    with _talking_to(instance) as link:
+        answer = _answer(link, "status") if link else None
+    return ServerStatus.load(answer) if answer is not None else None
+
+
+def _answer(link: Link, do: str) -> Message | None:
+    try:
+        return link.ask(do)
+    except KeeperGone:
+        return None
+    except TimeoutError as error:
+        raise ServerStartFailed("the keeper of the embedded server did not answer in time") from error
+
+
+@contextmanager
+def _talking_to(instance: Instance) -> Iterator[Link | None]:
+    link = open_link(instance, STOP_LIMIT_S)
+    try:
+        yield link
+    finally:
+        if link is not None:
+            link.close()
