@@ -125,6 +125,15 @@ class TestConnection:
     def is_closed(self) -> bool:
         return self._physical is None or self._physical.is_closed()
 
+    async def prepare(self, query: str, **kwargs: Any) -> Any:
+        """Prepare a statement. What it takes when it runs is not measured."""
+        physical = self._usable()
+        read = self.log.started(query)
+        in_transaction = self._context.state is ContextState.IN_TRANSACTION
+        if in_transaction and (read.commits is not None or read.rolls_back):
+            raise _commit_refused(self._context, f"a prepared {read.commits or 'ROLLBACK'}")
+        return await physical.prepare(query, **kwargs)
+
     async def reset(self, *, timeout: float | None = None) -> None:
         """Undo all that the test did on this connection so far; the isolating transaction stays open."""
         await self._run("execute", "ROLLBACK", (), {"timeout": timeout})

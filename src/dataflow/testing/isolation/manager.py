@@ -371,7 +371,7 @@ def _measured(context: TDDTestContext, connection: TestConnection, teardown_s: f
 
 async def _answers(connection: TestConnection) -> bool:
     try:
-        await connection.physical.execute("")
+        await connection.physical.execute("SELECT 1")
     except (*_BROKEN, asyncpg.PostgresError):
         return False
     return True

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from dataflow.testing.plugin import RUN
+from dataflow.testing.plugin.memory import memory_watched
 from dataflow.testing.recipes.schema_templates import SchemaTemplates
 from dataflow.testing.runtime import Runtime
 from dataflow.testing.settings import Settings
+
+GUIDE_THRESHOLD_MB = 10.0
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +48,6 @@ def schema_templates() -> SchemaTemplates:
 @pytest.fixture
 def memory_monitor(request: pytest.FixtureRequest) -> Iterator[None]:
     """Warn when the test makes the process grow by more than ``tdd_memory_threshold`` MB (10 if unset)."""
-    from dataflow.testing.plugin.memory import watch
-
-    threshold = request.config.stash[RUN].runtime.settings.memory_threshold
-    yield from watch(request.node.nodeid, threshold or 10.0)
+    threshold_mb = request.config.stash[RUN].runtime.settings.memory_threshold
+    with memory_watched(request.node.nodeid, threshold_mb or GUIDE_THRESHOLD_MB):
+        yield

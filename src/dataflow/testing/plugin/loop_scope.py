@@ -15,6 +15,7 @@ import pytest
 from dataflow.testing.errors import NoEventLoop
 
 _LOOP_SCOPE = "_loop_scope"  # pytest-asyncio's name for it
+_FOLLOWERS: set[str] = set()  # names of our asynchronous fixtures; filled when they are defined
 _FOLLOWS = "_tdd_follows_test_loop"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -23,32 +24,41 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def follows_test_loop(function: _Function) -> _Function:
     """Mark a fixture function; goes below ``pytest_asyncio.fixture``."""
     setattr(function, _FOLLOWS, True)
+    _FOLLOWERS.add(function.__name__)
     return function
 
 
 def follow_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    """If this is one of our fixtures, let it run in the test's loop.
-
-    :raises NoEventLoop: a test that is not asynchronous asked for it by name.
-    """
+    """If this is one of our fixtures, let it run in the test's loop."""
     if not hasattr(fixturedef.func, _FOLLOWS):
         return
     marker = request.node.get_closest_marker("asyncio")
-    if marker is not None:
+    if marker is None:  # an asynchronous fixture of a plain test: the loop of fixtures is the right one
+        scope = None
+    else:
         scope = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
         scope = scope or request.config.getini("asyncio_default_test_loop_scope")
-        setattr(fixturedef.func, _LOOP_SCOPE, scope)
-    elif fixturedef.argname in _own_arguments(request.node):
-        raise NoEventLoop(
-            f"{request.node.nodeid}: {fixturedef.argname} needs a test that runs in an event loop",
-            cause="the test is a plain function, or is not marked for pytest-asyncio",
-            remedy="write `@pytest.mark.asyncio` above `async def`, or set asyncio_mode = auto",
-            option="asyncio_mode",
-        )
-    else:  # an asynchronous fixture of a plain test: there the loop of fixtures is the right one
-        setattr(fixturedef.func, _LOOP_SCOPE, None)
+    setattr(fixturedef.func, _LOOP_SCOPE, scope)
 
 
-def _own_arguments(item: pytest.Item) -> tuple[str, ...]:
+def check_has_loop(item: pytest.Item) -> None:
+    """Refuse a test that asks for one of our asynchronous fixtures by name, and has no event loop.
+
+    :raises NoEventLoop: says which fixture.
+    """
     info = getattr(item, "_fixtureinfo", None)
-    return info.argnames if info is not None else ()
+    if info is None or item.get_closest_marker("asyncio") is not None:
+        return
+    for name in info.argnames:
+        if name in _FOLLOWERS and _is_ours(info, name):
+            raise NoEventLoop(
+                f"{item.nodeid}: {name} needs a test that runs in an event loop",
+                cause="the test is a plain function, or is not marked for pytest-asyncio",
+                remedy="write `@pytest.mark.asyncio` above `async def`, or set asyncio_mode = auto",
+                option="asyncio_mode",
+            )
+
+
+def _is_ours(info: Any, name: str) -> bool:
+    """False when the project has a fixture of its own by this name."""
+    return hasattr(info.name2fixturedefs[name][-1].func, _FOLLOWS)

@@ -15,28 +15,20 @@ from dataflow.testing.errors import (
     PoolExhausted,
     ServerError,
     SettingsError,
+    TDDError,
     TDDModeDisabled,
+    TransactionEnded,
 )
-from dataflow.testing.events import ConnectionLeaked, ContextReleased, Event
-from dataflow.testing.plugin.loop_scope import follow_test_loop
+from dataflow.testing.events import ConnectionLeaked, ContextReleased, Event, ServerChosen
+from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
+from dataflow.testing.plugin.memory import memory_watched
+from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
 from dataflow.testing.report.model import Report
 from dataflow.testing.report.terminal import leak_text, lines
 from dataflow.testing.runtime import Runtime
 
 # Their messages say all; a traceback through this library would only bury them.
 _TOLD_WITHOUT_TRACEBACK = (ServerError, SettingsError, PoolExhausted, NoEventLoop, DatabaseNotClean)
-
-
-class TDDWarning(pytest.PytestWarning):
-    """Something of a test's database work is not as it should be, and the test passed all the same."""
-
-
-class ConnectionLeakWarning(TDDWarning):
-    """A test kept connections that it should have given back."""
-
-
-class MemoryGrowthWarning(TDDWarning):
-    """A test made the process grow by more than the threshold."""
 
 
 class Run:
@@ -52,9 +44,18 @@ class Run:
         runtime.who = self.who
 
     def listen(self, event: Event) -> None:
+        if isinstance(event, ServerChosen):
+            self._note_settings()
         self.report.add(event)
         if isinstance(event, ContextReleased) and event.problem is not None and event.harmless:
             warnings.warn(TDDWarning(event.problem), stacklevel=2)
+
+    def _note_settings(self) -> None:
+        settings = self.runtime.settings
+        self.report.slow_ms = settings.slow
+        self.report.settings = tuple(
+            settings.explain(name) for name, origin in settings.origins.items() if origin != "default"
+        )
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
@@ -75,19 +76,26 @@ class Run:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        follow_test_loop(fixturedef, request)
         wide = fixturedef.scope != "function"
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
+        follow_test_loop(fixturedef, request)
         try:
             return (yield)
         except TDDModeDisabled as error:
             pytest.skip(str(error))
         except _TOLD_WITHOUT_TRACEBACK as error:
-            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+            raise _told(error) from None
         finally:
             if wide:
                 self._wide_fixtures.pop()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        try:
+            check_has_loop(item)
+        except NoEventLoop as error:
+            raise _told(error) from None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -98,9 +106,19 @@ class Run:
             self._item = None
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        threshold_mb = self.runtime.settings.memory_threshold if self.runtime.started else 0.0
+        if not threshold_mb or "memory_monitor" in getattr(item, "fixturenames", ()):
+            return (yield)
+        with memory_watched(item.nodeid, threshold_mb):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         try:
             yield
+        except TransactionEnded as error:
+            raise _told(error) from None
         finally:
             leaks = self._take_back_leaks(item) if self.runtime.started else []
         if leaks:
@@ -142,3 +160,7 @@ class Run:
             "managed_connection; they were closed now",
             option="DATAFLOW_TDD_LEAKS, --tdd-leaks=error|warn|ignore",
         )
+
+
+def _told(error: TDDError) -> BaseException:
+    return pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)

@@ -1,0 +1,17 @@
+"""The plugin's warnings, for ``filterwarnings``."""
+
+from __future__ import annotations
+
+import pytest
+
+
+class TDDWarning(pytest.PytestWarning):
+    """Something of a test's database work is not as it should be, and the test passed all the same."""
+
+
+class ConnectionLeakWarning(TDDWarning):
+    """A test kept connections that it should have given back."""
+
+
+class MemoryGrowthWarning(TDDWarning):
+    """A test made the process grow by more than the threshold."""
