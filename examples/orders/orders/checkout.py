@@ -100,9 +100,7 @@ async def buy(connection: Connection, cart_id: int, gateway: payments.Gateway, *
 
 
 async def find_order(connection: Connection, order_id: int) -> Order:
-    row = await connection.fetchrow(
-        "SELECT id, number, status, pickup_code FROM orders WHERE id = $1", order_id
-    )
+    row = await connection.fetchrow("SELECT id, number, status, pickup_code FROM orders WHERE id = $1", order_id)
     if row is None:
         raise NotFound(f"order {order_id}")
     return Order(**row)

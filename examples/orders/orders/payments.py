@@ -94,9 +94,7 @@ async def _capture(connection: Connection, payment: Payment, reference: str) -> 
         return captured
 
 
-async def _settle(
-    connection: Connection, payment_id: int, status: str, reference: str | None
-) -> Payment | None:
+async def _settle(connection: Connection, payment_id: int, status: str, reference: str | None) -> Payment | None:
     row = await connection.fetchrow(
         """
         UPDATE payments SET status = $2, reference = $3 WHERE id = $1 AND status = 'pending'

@@ -14,9 +14,7 @@ from .gateway import FakeGateway
 async def test_an_order_keeps_the_price_it_was_placed_at(connection: Connection) -> None:
     order = await a_placed_order(connection, {"HOUSE": 2})
     await catalog.change_price(connection, "HOUSE", 1000)
-    price = await connection.fetchval(
-        "SELECT unit_price_cents FROM order_lines WHERE order_id = $1", order.id
-    )
+    price = await connection.fetchval("SELECT unit_price_cents FROM order_lines WHERE order_id = $1", order.id)
     assert price == 900
 
 
