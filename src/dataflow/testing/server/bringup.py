@@ -61,13 +61,23 @@ def bring_up(config: KeeperConfig, instance: Instance) -> Running:
     secret = _secret(pristine)
     record = Record(instance.record, boot_id())
     end_orphan(instance.data)
-    if not pristine.exists():
-        cluster.make_pristine(pristine, programs, secret)
-    if not _trustworthy(instance.data, record.load(), boot_id()):
-        _renew(pristine, instance.data, record)
     access = _access(config, instance, owner)
-    start = _Start(programs, pristine, instance, access, record, secret, deadline)
-    return Running(start.run(), access, programs.version, record, secret)
+    try:
+        if not pristine.exists():
+            cluster.make_pristine(pristine, programs, secret)
+        if not _trustworthy(instance.data, record.load(), boot_id()):
+            _renew(pristine, instance.data, record)
+        start = _Start(programs, pristine, instance, access, record, secret, deadline)
+        return Running(start.run(), access, programs.version, record, secret)
+    except ServerStartFailed:
+        remove_sockets(instance, access)
+        raise
+
+
+def remove_sockets(instance: Instance, access: Access) -> None:
+    """Remove the directory that was made only because the usual one has too long a path."""
+    if access.sockets is not None and access.sockets != instance.sockets:
+        remove_tree(access.sockets)
 
 
 @dataclass(frozen=True)

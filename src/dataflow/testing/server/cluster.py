@@ -1,6 +1,6 @@
 """Data directories: made once with `initdb`, then only copied.
 
-The pristine copy already holds the test role and a few empty databases, put there by the single-user mode of
+The pristine copy already holds the test role and an empty database, put there by the single-user mode of
 postgres. So the first start ever needs no driver and no SQL before it can hand out a database.
 """
 
@@ -22,7 +22,7 @@ from dataflow.testing.server.postgres import clean_environment
 from dataflow.testing.server.protocol import ADMIN_ROLE, TEST_PASSWORD, TEST_ROLE
 
 OLDEST_MAJOR = 14
-PRISTINE_SPARES = ("tdd_spare_1", "tdd_spare_2")
+PRISTINE_SPARES = ("tdd_first",)
 _PROGRAM_LIMIT_S = 120.0
 
 

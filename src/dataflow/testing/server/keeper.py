@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dataflow.testing.errors import ServerError, ServerInUse, TDDError
 from dataflow.testing.server import protocol
-from dataflow.testing.server.bringup import bring_up, temporary_directory
+from dataflow.testing.server.bringup import bring_up, remove_sockets, temporary_directory
 from dataflow.testing.server.cluster import major
 from dataflow.testing.server.files import remove_tree, write_whole
 from dataflow.testing.server.layout import Layout, path_fits
@@ -177,8 +177,11 @@ class Keeper:
         running.postgres.watch(lambda: self.stop("postgres ended"))
         access, release = running.access, major(running.version)
         administration = Administration(access.host, access.port, running.secret, release)
-        self._stock = Stock(running.record, administration)
-        if self._config.port is not None:
+        if self._config.port is None:
+            self._stock = Stock(running.record, administration)
+        else:
+            # Entered by its address, without leases.
+            self._stock = Stock(running.record, administration, spares=0)
             self._stock.ensure(protocol.TEST_DATABASE)
         path = self._instance.keeper_socket
         if not path_fits(path):
@@ -229,8 +232,7 @@ class Keeper:
         with suppress(Exception):
             self._stock.administration.close()
         self._running.postgres.stop()
-        if self._running.access.sockets is not None and self._running.access.sockets != self._instance.sockets:
-            remove_tree(self._running.access.sockets)
+        remove_sockets(self._instance, self._running.access)
         self._lock.release()
         self._reception.dismiss()
 

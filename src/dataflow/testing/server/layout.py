@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the final zero. One limit for both.
 SOCKET_PATH_LIMIT = 103
@@ -25,8 +25,7 @@ def server_key(binaries: Path, size: int, changed_ns: int) -> str:
     return f"pg-{zlib.crc32(identity):08x}"
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     """The files of one server."""
 
     directory: Path
@@ -72,8 +71,7 @@ class Instance:
         return self.control / "postgres.log"
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where things are below one cache directory."""
 
     root: Path

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerError, ServerStartFailed
@@ -44,8 +45,7 @@ class EmbeddedOptions:
     start_timeout_s: float = 60.0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Which server the options mean, whether it runs or not."""
 
     options: EmbeddedOptions

@@ -9,17 +9,16 @@ import os
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataflow.testing.errors import ServerStartFailed
 from dataflow.testing.server.binaries import Binaries
 from dataflow.testing.server.files import make_directory, publish, remove_tree
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """An unprivileged user of this machine."""
 
     name: str
@@ -101,7 +100,7 @@ def usable_binaries(binaries: Binaries, owner: Owner | None, target: Path) -> Bi
         _copy(prefix, working / package.name / prefix.name, only=("bin", "lib", "share"))
         if libraries.is_dir():
             _copy(libraries, working / libraries.name)
-        _open_to_readers(working)
+        _open_directories(working)
         publish(working, target)
     return copied
 
@@ -110,12 +109,20 @@ def _copy(source: Path, target: Path, only: tuple[str, ...] = ()) -> None:
     def unwanted(directory: str, names: list[str]) -> set[str]:
         return set(names) - set(only) if only and Path(directory) == source else set()
 
-    shutil.copytree(source, target, symlinks=True, ignore=unwanted)
+    shutil.copytree(source, target, symlinks=True, ignore=unwanted, copy_function=_link_or_copy)
 
 
-def _open_to_readers(root: Path) -> None:
-    for directory, _, files in os.walk(root):
+def _link_or_copy(source: str, target: str) -> None:
+    """Another name for the same file costs nothing, but then its permissions must do as they are."""
+    if Path(source).stat().st_mode & 0o004:
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            return
+    shutil.copy(source, target)
+    Path(target).chmod(0o755 if Path(source).stat().st_mode & 0o100 else 0o644)
+
+
+def _open_directories(root: Path) -> None:
+    # Directories only: a file may be a link to one that is not ours to change.
+    for directory, _, _ in os.walk(root):
         Path(directory).chmod(0o755)
-        for path in (Path(directory, name) for name in files):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

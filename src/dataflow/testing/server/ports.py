@@ -41,13 +41,13 @@ def free_port() -> int:
 
 
 def what_answers(address: str, port: int, timeout_s: float = 1.0) -> str:
-    """What listens there, for people."""
+    """What listens there, for people. A server that says nothing in time is none of PostgreSQL's."""
     try:
         with socket.create_connection((address, port), timeout_s) as probe:
             probe.sendall(_SSL_REQUEST)
             answer = probe.recv(1)
     except OSError:
-        return "a program that does not answer like PostgreSQL"
+        answer = b""
     return "a PostgreSQL server" if answer in (b"S", b"N") else "a program that is not PostgreSQL"
 
 

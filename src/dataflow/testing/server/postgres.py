@@ -116,7 +116,6 @@ class Postgres:
                 raise ServerStartFailed(
                     with_tail("postgres was not ready in time, and was stopped", self._log),
                     cause="the machine is busy, or recovery after a crash takes long",
-                    option="DATAFLOW_TDD_START_TIMEOUT",
                 )
             time.sleep(_POLL_S)
 

@@ -1,13 +1,14 @@
 """What a run and a keeper say to each other: one JSON object per line, over a connection that *is* the lease.
 
 A request is ``{"token", "do", …}``; a reply is ``{"ok": {…}}`` or ``{"error": {…}}``. Nothing here does I/O.
+
+Named tuples rather than data classes: they are made in a fifth of the time, and every run pays for it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from dataflow.testing import errors
 
@@ -22,8 +23,7 @@ ADMIN_ROLE = "postgres"
 Message = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class KeeperConfig:
+class KeeperConfig(NamedTuple):
     """What a keeper is told when it is started.
 
     :param port: listen on this TCP port as well, with passwords; None for the UNIX socket only.
@@ -40,15 +40,14 @@ class KeeperConfig:
     start_timeout_s: float = 60.0
 
     def dump(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     @classmethod
     def load(cls, text: str) -> KeeperConfig:
         return cls(**json.loads(text))
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """The keeper's file: where to reach it. Removed when it stops.
 
     :param address: ``("unix", path)`` or ``("tcp", host, port)`` of the control socket.
@@ -61,7 +60,7 @@ class State:
     sockets: str
 
     def dump(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     @classmethod
     def load(cls, text: str) -> State:
@@ -69,9 +68,8 @@ class State:
         return cls(**fields | {"address": tuple(fields["address"])})
 
 
-@dataclass(frozen=True)
-class User:
-    """One holder of a lease. :param since: seconds since the epoch."""
+class User(NamedTuple):
+    """One holder of a lease, or a client without one (`pid` 0). :param since: seconds since the epoch."""
 
     pid: int
     what: str
@@ -80,8 +78,7 @@ class User:
     database: str
 
 
-@dataclass(frozen=True)
-class ServerStatus:
+class ServerStatus(NamedTuple):
     """A running server. Times are seconds since the epoch.
 
     :param host: directory of the UNIX socket, or the address when it listens on TCP only.
@@ -101,14 +98,14 @@ class ServerStatus:
     idle_since: float | None
     stops_at: float | None
     pinned: bool
-    users: tuple[User, ...] = field(default=())
+    users: tuple[User, ...] = ()
 
     @classmethod
     def load(cls, fields: Message) -> ServerStatus:
         return cls(**fields | {"users": tuple(User(**user) for user in fields["users"])})
 
     def dump(self) -> Message:
-        return asdict(self)
+        return self._asdict() | {"users": [user._asdict() for user in self.users]}
 
 
 def encode(message: Message) -> bytes:
@@ -166,4 +163,8 @@ class Lines:
 
 def users_text(users: tuple[User, ...]) -> str:
     """One line per user, for messages and for `server status`."""
-    return "".join(f"\n    - process {u.pid} ({u.what}) in {u.cwd}, database {u.database}" for u in users)
+    return "".join(f"\n    - {user_text(user)}, database {user.database}" for user in users)
+
+
+def user_text(user: User) -> str:
+    return f"process {user.pid} ({user.what}) in {user.cwd}" if user.pid else user.what

@@ -107,8 +107,9 @@ class Administration:
 class Stock:
     """Leases out databases and does the housekeeping one small step at a time, between requests."""
 
-    def __init__(self, record: Record, administration: Administration) -> None:
+    def __init__(self, record: Record, administration: Administration, *, spares: int = SPARES) -> None:
         self._record = record
+        self._spares = spares
         self.administration = administration
         self._failed: set[str] = set()
 
@@ -132,7 +133,7 @@ class Stock:
         doomed = [name for name in self._record.names(Use.DOOMED) if name not in self._failed]
         if doomed:
             return lambda: self._guarded(doomed[0], self._drop)
-        if len(self._record.names(Use.SPARE)) < SPARES and not self._failed:
+        if len(self._record.names(Use.SPARE)) < self._spares and not self._failed:
             return lambda: self._guarded("", lambda _: self._make())
         return None
 
