@@ -26,13 +26,12 @@ class ServerRestarted:
 
 
 @dataclass(frozen=True)
-class TestMeasured:
-    """What the isolation of one test cost, in ms, phase by phase.
+class ContextReleased:
+    """A test gave its connection back: what its isolation cost, in ms, and whether it held.
 
     `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
+    `problem`: what was wrong at the end; `harmless` when no other test can notice it.
     """
-
-    __test__ = False  # not a test class, whatever its name says
 
     test_id: str
     setup_ms: float
@@ -40,18 +39,6 @@ class TestMeasured:
     data_ms: float
     teardown_ms: float
     statements: int
-
-
-@dataclass(frozen=True)
-class ContextReleased:
-    """A test gave its connection back.
-
-    `clean`: its transaction was rolled back as planned. `harmless`: a problem that no other test can notice,
-    so that nobody raised it.
-    """
-
-    test_id: str
-    clean: bool
     problem: str | None = None
     harmless: bool = True
 
@@ -66,7 +53,7 @@ class ConnectionLeaked:
     last_statement: str | None
 
 
-Event = ServerChosen | ServerRestarted | TestMeasured | ContextReleased | ConnectionLeaked
+Event = ServerChosen | ServerRestarted | ContextReleased | ConnectionLeaked
 Emit = Callable[[Event], None]
 
 

@@ -10,18 +10,20 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import TDDModeDisabled
-from dataflow.testing.events import Emit, Event, ignore
-from dataflow.testing.settings import Settings, Sources, given_mode, resolve
 
 if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
+    from dataflow.testing.events import Emit, Event
     from dataflow.testing.isolation.context import TDDTestContext
     from dataflow.testing.isolation.manager import Server, TDDDatabaseManager
     from dataflow.testing.isolation.rollback import TDDTransactionManager
+    from dataflow.testing.settings import Settings, Sources
 
 
 class Runtime:
@@ -39,7 +41,7 @@ class Runtime:
         *,
         command_line: Mapping[str, str] | None = None,
         ini: Mapping[str, str] | None = None,
-        listener: Emit = ignore,
+        listener: Emit = lambda _event: None,
     ) -> None:
         self._command_line = dict(command_line or {})
         self._ini = dict(ini or {})
@@ -52,12 +54,16 @@ class Runtime:
 
     @property
     def sources(self) -> Sources:
+        from dataflow.testing.settings import Sources
+
         return Sources.of_process(self._command_line, self._ini)
 
     @property
     def settings(self) -> Settings:
         """The settings in force. They are read when first needed, and again after `close`."""
         if self._settings is None:
+            from dataflow.testing.settings import resolve
+
             self._settings = resolve(self.sources)
         return self._settings
 
@@ -68,8 +74,16 @@ class Runtime:
 
     def is_tdd_mode(self) -> bool:
         """TDD mode as it is set now; when nobody set it, whether something of it was used."""
+        from dataflow.testing.settings import given_mode
+
         mode = given_mode(self.sources)
         return self._used if mode is None else mode
+
+    def is_tdd_mode_off(self) -> bool:
+        """Whether somebody switched TDD mode off explicitly."""
+        from dataflow.testing.settings import given_mode
+
+        return given_mode(self.sources) is False
 
     def use(self) -> None:
         """Note that TDD is used, which turns an unset mode on.
@@ -78,7 +92,7 @@ class Runtime:
         """
         if self._used:
             return
-        if given_mode(self.sources) is False:
+        if self.is_tdd_mode_off():
             raise TDDModeDisabled(
                 "TDD mode is switched off",
                 cause="DATAFLOW_TDD_MODE or tdd_mode is set to false",
@@ -95,6 +109,13 @@ class Runtime:
             self._transactions = TDDTransactionManager()
         return self._transactions
 
+    @cached_property
+    def contexts(self) -> ModuleType:
+        """The module of the contexts; imported with the first of them."""
+        from dataflow.testing.isolation import context
+
+        return context
+
     @property
     def manager(self) -> TDDDatabaseManager:
         if self._manager is None:
@@ -109,27 +130,42 @@ class Runtime:
             )
         return self._manager
 
-    @asynccontextmanager
-    async def test_context(
+    async def begin_test(
         self,
         test_id: str | None = None,
         isolation_level: str = "READ COMMITTED",
         timeout: float | None = None,
-        **metadata: Any,
-    ) -> AsyncIterator[TDDTestContext]:
-        """A context inside its own transaction, which is rolled back at the end."""
-        from dataflow.testing.isolation import context as contexts
-
+        metadata: dict[str, Any] | None = None,
+    ) -> TDDTestContext:
+        """A context inside its own transaction; `end_test` rolls it back. It becomes the current one."""
         self.use()
-        context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata)
+        contexts = self.contexts
+        context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata or {})
         await self.manager.begin(context)
-        before = contexts.get_test_context()
+        context.outer = contexts.get_test_context()
         contexts.set_test_context(context)
+        return context
+
+    async def end_test(self, context: TDDTestContext) -> None:
+        """Roll the test back and give its connection back.
+
+        :raises TransactionEnded: the isolation of the test did not hold.
+        """
+        if self.contexts.get_test_context() is context:
+            if context.outer is None:
+                self.contexts.clear_test_context()
+            else:
+                self.contexts.set_test_context(context.outer)
+        await self.manager.cleanup_test_connection(context)
+
+    @asynccontextmanager
+    async def test_context(self, *args: Any, **kwargs: Any) -> AsyncIterator[TDDTestContext]:
+        """`begin_test` and `end_test` as a context manager."""
+        context = await self.begin_test(*args, **kwargs)
         try:
             yield context
         finally:
-            _restore(before)
-            await self.manager.cleanup_test_connection(context)
+            await self.end_test(context)
 
     def database_url(self) -> str:
         """URL of the test database, with its password; for code that runs in no event loop.
@@ -180,15 +216,6 @@ class Runtime:
 
         connection = await connect(dsn, timeout=self.settings.pool_timeout)
         await connection.close()
-
-
-def _restore(context: TDDTestContext | None) -> None:
-    from dataflow.testing.isolation import context as contexts
-
-    if context is None:
-        contexts.clear_test_context()
-    else:
-        contexts.set_test_context(context)
 
 
 def _this_process() -> str:

@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, Any
 from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
+    from dataflow.testing.diagnosis.address import verify_connection_string
+    from dataflow.testing.diagnosis.capabilities import check_server_capabilities
+    from dataflow.testing.diagnosis.connectivity import check_database_connectivity
+    from dataflow.testing.diagnosis.environment import collect_diagnostic_info
+    from dataflow.testing.diagnosis.infrastructure import check_tdd_infrastructure_status
+    from dataflow.testing.diagnosis.pool import diagnose_connection_pool
+    from dataflow.testing.diagnosis.recovery import recover_from_savepoint_error
+    from dataflow.testing.diagnosis.setup import check_tdd_setup
+    from dataflow.testing.diagnosis.transaction import diagnose_savepoint_issue, diagnose_transaction
     from dataflow.testing.isolation.context import (
         TDDTestContext,
         clear_test_context,
@@ -31,22 +40,42 @@ __all__ = [
     "TDDResourceManager",
     "TDDTestContext",
     "TDDTransactionManager",
+    "check_database_connectivity",
+    "check_server_capabilities",
+    "check_tdd_infrastructure_status",
+    "check_tdd_setup",
     "clear_test_context",
+    "collect_diagnostic_info",
     "debug_performance",
+    "diagnose_connection_pool",
+    "diagnose_savepoint_issue",
+    "diagnose_transaction",
     "get_database_manager",
     "get_test_context",
     "get_transaction_manager",
     "is_tdd_mode",
+    "recover_from_savepoint_error",
     "set_test_context",
     "setup_tdd_infrastructure",
     "tdd_test_context",
     "teardown_tdd_infrastructure",
+    "verify_connection_string",
 ]
 
 # Loaded by pytest when it loads this module as a plugin; the entry point may have done it before.
 pytest_plugins = ("dataflow.testing.plugin",)
 
 _PLACES = {
+    "check_database_connectivity": "diagnosis.connectivity",
+    "check_server_capabilities": "diagnosis.capabilities",
+    "check_tdd_infrastructure_status": "diagnosis.infrastructure",
+    "check_tdd_setup": "diagnosis.setup",
+    "collect_diagnostic_info": "diagnosis.environment",
+    "diagnose_connection_pool": "diagnosis.pool",
+    "diagnose_savepoint_issue": "diagnosis.transaction",
+    "diagnose_transaction": "diagnosis.transaction",
+    "recover_from_savepoint_error": "diagnosis.recovery",
+    "verify_connection_string": "diagnosis.address",
     "TDDTestContext": "isolation.context",
     "clear_test_context": "isolation.context",
     "get_test_context": "isolation.context",
@@ -87,11 +116,12 @@ def get_transaction_manager() -> TDDTransactionManager:
 
 
 async def setup_tdd_infrastructure() -> None:
-    """Choose the server and open the first connection.
+    """Choose the server and open the first connection. Does nothing when TDD mode is set to false.
 
-    :raises TDDModeDisabled: TDD mode is set to false.
     :raises ServerError: no usable server; the message lists what was tried.
     """
+    if runtime().is_tdd_mode_off():
+        return
     runtime().use()
     await runtime().manager.initialize()
 
@@ -119,4 +149,4 @@ def tdd_test_context(
     :raises ServerError: no usable server.
     :raises PoolExhausted: no connection became free in time.
     """
-    return runtime().test_context(test_id, isolation_level, timeout, **metadata)
+    return runtime().test_context(test_id, isolation_level, timeout, metadata)

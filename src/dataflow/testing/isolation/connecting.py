@@ -17,10 +17,12 @@ _RETRY_EVERY_S = 0.02
 _RETRIED = (asyncpg.CannotConnectNowError, ConnectionRefusedError, FileNotFoundError, ConnectionResetError)
 
 
-async def connect(dsn: Dsn, *, timeout: float, patience: float = 0.0) -> PhysicalConnection:
+async def connect(
+    dsn: Dsn, *, timeout: float, command_timeout: float | None = None, patience: float = 0.0
+) -> PhysicalConnection:
     """Open a connection.
 
-    :param timeout: seconds for the whole of it.
+    :param timeout: seconds for opening it; `command_timeout`: for each statement on it, unless told otherwise.
     :param patience: seconds to try again while the server is (re)starting.
     :raises ServerError: one of its kinds, with the way out.
     """
@@ -28,7 +30,10 @@ async def connect(dsn: Dsn, *, timeout: float, patience: float = 0.0) -> Physica
     while True:
         try:
             return await asyncpg.connect(
-                **dsn.asyncpg_arguments(), timeout=timeout, connection_class=PhysicalConnection
+                **dsn.asyncpg_arguments(),
+                timeout=timeout,
+                command_timeout=command_timeout,
+                connection_class=PhysicalConnection,
             )
         except _RETRIED as error:
             if monotonic() - started >= patience:

@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -71,19 +71,26 @@ _STATEMENT_METHODS = (
 _COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 
-class TestConnection:
+if TYPE_CHECKING:  # for type checkers it is what it stands in for
+    _Connection = asyncpg.Connection
+else:
+    _Connection = object
+
+
+class TestConnection(_Connection):
     """A test's handle of its connection; every method of `asyncpg.Connection` works on it.
 
-    :param timeout: seconds that one statement may take unless the call says otherwise.
+    :param limit: seconds that the physical connection allows a statement; the context's timeout and the
+        call's go before it.
     """
 
     __test__ = False
 
-    def __init__(self, physical: PhysicalConnection, context: TDDTestContext, timeout: float) -> None:
+    def __init__(self, physical: PhysicalConnection, context: TDDTestContext, limit: float) -> None:
         self._physical: PhysicalConnection | None = physical
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self._timeout = timeout
+        self._limit = limit
         self._reusable = True
         self.log = StatementLog()
 
@@ -136,7 +143,7 @@ class TestConnection:
 
     async def reset(self, *, timeout: float | None = None) -> None:
         """Undo all that the test did on this connection so far; the isolating transaction stays open."""
-        await self._run("execute", "ROLLBACK", (), {"timeout": timeout})
+        await self._run("execute", "ROLLBACK", (), {} if timeout is None else {"timeout": timeout})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -156,8 +163,8 @@ class TestConnection:
             raise _commit_refused(self._context, read.commits)
         if read.rolls_back and self._context.state is ContextState.IN_TRANSACTION:
             query = _as_savepoint_rollback(self._context, query)
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self._timeout
+        if self._context.timeout is not None:
+            kwargs.setdefault("timeout", self._context.timeout)
         started = perf_counter()
         failed = True
         try:
@@ -165,7 +172,7 @@ class TestConnection:
             failed = False
             return result
         except TimeoutError as error:
-            raise self._timed_out(query, started, kwargs["timeout"]) from error
+            raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
         finally:
             self.log.finished(read, started, failed=failed)
 
@@ -212,10 +219,13 @@ def _copy_method(name: str) -> Callable[..., Any]:
         physical = self._usable()
         read = self.log.started(f"COPY {table_name}")
         started = perf_counter()
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self._timeout
+        if self._context.timeout is not None:
+            kwargs.setdefault("timeout", self._context.timeout)
         try:
             return await getattr(physical, name)(table_name, **kwargs)
+        except TimeoutError as error:
+            limit = kwargs.get("timeout") or self._limit
+            raise self._timed_out(f"COPY {table_name}", started, limit) from error
         finally:
             self.log.finished(read, started, failed=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.connection import TestConnection
 
 ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+# Names are unique among all processes that may use one server.
+_PROCESS = secrets.token_hex(3)
+_numbers = itertools.count()
 
 
 class ContextState(enum.Enum):
@@ -47,13 +52,15 @@ class TDDTestContext:
     created_at: float = field(default_factory=monotonic, repr=False)
     state: ContextState = field(default=ContextState.NEW, init=False)
     setup_s: float = field(default=0.0, init=False, repr=False)
+    outer: TDDTestContext | None = field(default=None, init=False, repr=False)
     _connection: TestConnection | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        token = secrets.token_hex(6)
+        token = f"{_PROCESS}{next(_numbers):06x}"
         self.test_id = self.test_id or f"test_{token}"
         self.savepoint_name = self.savepoint_name or f"sp_{token}"
-        self.isolation_level = _isolation_level(self.isolation_level)
+        if self.isolation_level not in ISOLATION_LEVELS:
+            self.isolation_level = _isolation_level(self.isolation_level)
         if self.timeout is not None and not _positive(self.timeout):
             raise SettingsError((f"timeout {self.timeout!r}: it must be a number of seconds, more than 0",))
 

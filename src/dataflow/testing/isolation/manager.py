@@ -13,7 +13,7 @@ import asyncpg
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import DatabaseNotClean, ServerUnreachable, TransactionEnded
-from dataflow.testing.events import ContextReleased, Emit, ServerChosen, TestMeasured, ignore
+from dataflow.testing.events import ContextReleased, Emit, ServerChosen, ignore
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
@@ -151,8 +151,10 @@ class TDDDatabaseManager:
 
         :raises DatabaseNotClean: an earlier test may have left rows behind.
         """
-        await self.ensure_server()
-        self._check_clean()
+        if self._server is None:
+            await self.ensure_server()
+        if self._polluted is not None:
+            raise _not_clean(self._polluted)
         started = perf_counter()
         while True:
             connection, used_before = await self._checkout(context)
@@ -182,8 +184,7 @@ class TDDDatabaseManager:
         finally:
             await self._give_back(context)
             harmless = self._polluted is None
-            self._emit(ContextReleased(context.test_id, problem is None, problem, harmless))
-            self._emit(_measured(context, connection, perf_counter() - started))
+            self._emit(_released(context, connection, perf_counter() - started, problem, harmless))
 
     async def cleanup_test_connection(self, context: TDDTestContext) -> None:
         """Take the connection of `context` back, rolling back what is open. Harmless when it has none."""
@@ -281,7 +282,12 @@ class TDDDatabaseManager:
         server = await self.ensure_server()
         self._pools.make_room(settings.max_connections - len(self._beside))
         try:
-            return await connect(server.dsn, timeout=settings.pool_timeout, patience=RESTART_PATIENCE_S)
+            return await connect(
+                server.dsn,
+                timeout=settings.pool_timeout,
+                command_timeout=settings.timeout,
+                patience=RESTART_PATIENCE_S,
+            )
         except ServerUnreachable:
             _living(server)
             raise
@@ -290,7 +296,7 @@ class TDDDatabaseManager:
         pool = self._pools.of_running_loop()
         context.owner = context.owner or self._who()
         physical, used_before = await pool.acquire(context)
-        connection = TestConnection(physical, context, context.timeout or self._settings().timeout)
+        connection = TestConnection(physical, context, self._settings().timeout)
         context.attach(connection)
         self._active[context] = connection, pool
         return connection, used_before
@@ -315,8 +321,7 @@ class TDDDatabaseManager:
             self._transactions.forget(context)
             return None
         try:
-            async with asyncio.timeout(self._settings().timeout):
-                await self._transactions.end_test_transaction(connection, context)
+            await self._transactions.end_test_transaction(connection, context)
         except asyncpg.InterfaceError as error:
             connection.terminate()
             return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
@@ -324,21 +329,20 @@ class TDDDatabaseManager:
             connection.terminate()
         return None
 
-    def _check_clean(self) -> None:
-        if self._polluted is None:
-            return
-        raise DatabaseNotClean(
-            f"the database may hold rows of an earlier test: {self._polluted}",
-            cause="that test left the transaction that isolates it",
-            remedy="mend or deselect that test and run again; the embedded server gives each run a new "
-            "database, in one of your own look for the rows",
-        )
-
     def _drop(self, context: TDDTestContext) -> None:
         connection, _pool = self._active.pop(context)
         self._transactions.forget(context)
         context.detach()
         connection.detach()
+
+
+def _not_clean(problem: str) -> DatabaseNotClean:
+    return DatabaseNotClean(
+        f"the database may hold rows of an earlier test: {problem}",
+        cause="that test left the transaction that isolates it",
+        remedy="mend or deselect that test and run again; the embedded server gives each run a new "
+        "database, in one of your own look for the rows",
+    )
 
 
 def _living(server: Server) -> Server:
@@ -357,15 +361,23 @@ def _without_jit(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"server_settings": {"jit": "off", **arguments.get("server_settings", {})}}
 
 
-def _measured(context: TDDTestContext, connection: TestConnection, teardown_s: float) -> TestMeasured:
+def _released(
+    context: TDDTestContext,
+    connection: TestConnection,
+    teardown_s: float,
+    problem: str | None,
+    harmless: bool,
+) -> ContextReleased:
     log = connection.log
-    return TestMeasured(
+    return ContextReleased(
         test_id=context.test_id,
         setup_ms=context.setup_s * 1e3,
         schema_ms=log.schema_s * 1e3,
         data_ms=log.data_s * 1e3,
         teardown_ms=teardown_s * 1e3,
         statements=log.count,
+        problem=problem,
+        harmless=harmless,
     )
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-_TOKEN = re.compile(
-    r"""
+_LEXEME_PATTERN = r"""
       (?P<space>\s+ | --[^\n]*)
     | (?P<comment>/\*)
     | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*")
@@ -20,10 +19,15 @@ _TOKEN = re.compile(
     | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
     | (?P<end>;)
     | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+    """
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+@lru_cache(maxsize=1)
+def _lexeme() -> re.Pattern[str]:
+    """Compiled at first use: it takes milliseconds."""
+    return re.compile(_LEXEME_PATTERN, re.VERBOSE | re.DOTALL)
+
 
 _QUERIES = {
     "select",
@@ -128,8 +132,9 @@ def _depth_change(previous: str, word: str, depth: int) -> int:
 def _tokens(sql: str) -> Iterator[tuple[str, str]]:
     """Tokens without white space and comments; a quoted string is one token."""
     position = 0
+    lexeme = _lexeme()
     while position < len(sql):
-        match = _TOKEN.match(sql, position)
+        match = lexeme.match(sql, position)
         if match is None:  # pragma: no cover - the last alternative matches any character
             return
         kind, text = match.lastgroup or "other", match.group()

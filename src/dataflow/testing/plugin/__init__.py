@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dataflow.testing.options import OPTIONS
 from dataflow.testing.runtime import Runtime, install
-from dataflow.testing.settings import OPTIONS
 
 if TYPE_CHECKING:
     from dataflow.testing.plugin.run import Run

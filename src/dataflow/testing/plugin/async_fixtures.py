@@ -10,22 +10,29 @@ import pytest
 import pytest_asyncio
 
 from dataflow.testing.plugin.loop_scope import follows_test_loop
-from dataflow.testing.recipes.resources import TDDResourceManager
-from dataflow.testing.runtime import Runtime
+from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
     import asyncpg
 
     from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
     from dataflow.testing.isolation.context import TDDTestContext
+    from dataflow.testing.recipes.resources import TDDResourceManager
+    from dataflow.testing.runtime import Runtime
 
 
 @pytest_asyncio.fixture
 @follows_test_loop
-async def tdd_test_context(request: pytest.FixtureRequest, tdd_runtime: Runtime) -> AsyncIterator[TDDTestContext]:
+async def tdd_test_context() -> AsyncIterator[TDDTestContext]:
     """The test's context: ``.connection`` is inside a transaction that is rolled back after the test."""
-    async with tdd_runtime.test_context(request.node.nodeid) as context:
+    # The one fixture that every test pays for: asking for `request` or another fixture would cost as much as
+    # the transaction. The runtime knows which test is at work.
+    current = runtime()
+    context = await current.begin_test(current.who())
+    try:
         yield context
+    finally:
+        await current.end_test(context)
 
 
 @pytest_asyncio.fixture
@@ -77,6 +84,8 @@ async def fast_connection_pool(tdd_runtime: Runtime) -> asyncpg.Pool:
 @follows_test_loop
 async def resource_manager() -> AsyncIterator[TDDResourceManager]:
     """Exclusive use of named resources; whatever the test still holds is released after it."""
+    from dataflow.testing.recipes.resources import TDDResourceManager
+
     manager = TDDResourceManager()
     try:
         yield manager

@@ -21,7 +21,7 @@ class Merging:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output = getattr(session.config, "workeroutput", None)
-        if output is not None:
+        if output is not None and self._run.has_report:
             output[_KEY] = self._run.report.to_plain()
 
     @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,6 @@ from dataflow.testing.events import (
     Event,
     ServerChosen,
     ServerRestarted,
-    TestMeasured,
 )
 
 _Event = TypeVar("_Event", bound=Event)
@@ -107,15 +106,14 @@ class Report:
             self.add(getattr(kinds, kind)(**{k: _tupled(v) for k, v in values.items()}))
 
     def summary(self) -> Summary:
-        measured = self._of(TestMeasured)
         released = self._of(ContextReleased)
-        slow = _slow_tests(measured, self.slow_ms)
+        slow = _slow_tests(released, self.slow_ms)
         return Summary(
             servers=_distinct(self._of(ServerChosen)),
             settings=self.settings,
-            tests=len({event.test_id for event in measured}),
-            phases=_phases(measured),
-            rolled_back=len({event.test_id for event in released if event.clean}),
+            tests=len({event.test_id for event in released}),
+            phases=_phases(released),
+            rolled_back=len({event.test_id for event in released if event.problem is None}),
             problems=tuple(event.problem for event in released if event.problem is not None),
             slow=tuple(slow[:SLOWEST_SHOWN]),
             slow_not_shown=max(0, len(slow) - SLOWEST_SHOWN),
@@ -134,7 +132,7 @@ def quantile(values: Sequence[float], fraction: float) -> float:
     return ordered[max(0, math.ceil(fraction * len(ordered)) - 1)]
 
 
-def times_ms(test: TestMeasured) -> dict[str, float]:
+def times_ms(test: ContextReleased) -> dict[str, float]:
     return {
         "set-up": test.setup_ms,
         "schema": test.schema_ms,
@@ -143,7 +141,7 @@ def times_ms(test: TestMeasured) -> dict[str, float]:
     }
 
 
-def _phases(measured: Sequence[TestMeasured]) -> tuple[Phase, ...]:
+def _phases(measured: Sequence[ContextReleased]) -> tuple[Phase, ...]:
     if not measured:
         return ()
     columns = [times_ms(test) for test in measured]
@@ -156,7 +154,7 @@ def _phase(name: str, values: Sequence[float], target_ms: float | None) -> Phase
     return Phase(name, quantile(values, 0.5), quantile(values, 0.95), target_ms)
 
 
-def _slow_tests(measured: Sequence[TestMeasured], slow_ms: float) -> list[SlowTest]:
+def _slow_tests(measured: Sequence[ContextReleased], slow_ms: float) -> list[SlowTest]:
     """Tests over their total, or over the target of a phase; the slowest first."""
     if slow_ms == 0:
         return []
