@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from dataflow.testing.cli import server
+from dataflow.testing.cli import doctor, server
 from dataflow.testing.errors import TDDError
 
-_GROUPS = (server,)
+_GROUPS = (doctor, server)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,6 +61,7 @@ def bring_up(config: KeeperConfig, instance: Instance) -> Running:
     secret = _secret(pristine)
     record = Record(instance.record, boot_id())
     end_orphan(instance.data)
+    disown(instance.data)
     access = _access(config, instance, owner)
     try:
         if not pristine.exists():
@@ -177,6 +178,18 @@ def end_orphan(data: Path) -> None:
         time.sleep(0.005)
 
 
+def disown(data: Path) -> None:
+    """Make the pid file of a killed server say what is known by now: that process is over.
+
+    Its number may be another program's, or a zombie's where nobody collects zombies (a container without an
+    init); then postgres would refuse to start. It takes its own parent's number for stale, and still makes
+    sure by other means that no process of the old server is left.
+    """
+    lines = pid_file(data)
+    if lines:
+        (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+
+
 def _running_on(data: Path) -> int | None:
     lines = pid_file(data)
     if not lines or not lines[0].isdecimal():
@@ -232,6 +245,8 @@ def _socket_directory(instance: Instance, port: int, owner: Owner | None) -> Pat
     if socket_fits(instance.sockets, port):
         ids = {"uid": owner.uid, "gid": owner.gid} if owner else {}
         make_directory(instance.sockets, 0o700, **ids)
+        for stale in instance.sockets.iterdir():
+            stale.unlink()  # of a killed server
         return instance.sockets
     return temporary_directory(owner)
 

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +32,9 @@ from dataflow.testing.server.stock import Administration, Stock
 
 # How often it looks whether its files are still there: a removed cache must not leave a server behind.
 CHECK_S = 2.0
+# Housekeeping waits for a moment without requests, but not for ever.
 QUIET_S = 0.1
+PUT_OFF_S = 1.0
 # Longer logs are cut: a server may live for weeks.
 LOG_LIMIT_BYTES = 8 << 20
 _LOCK_LIMIT_S = 30.0
@@ -193,16 +194,21 @@ class Keeper:
         log.info("serving PostgreSQL %s on %s", running.version, running.access.host)
 
     def _serve(self) -> None:
-        checked, idle = time.monotonic(), False
+        checked = tidied = time.monotonic()
+        idle = False
         while self._stopping is None:
             chore = self._stock.chore()
             # Runs come in bursts (one worker per core): housekeeping waits until a burst is over.
             limit = self._patience() if chore is None else 0.0 if idle else QUIET_S
             idle = not self._reception.turn(limit)
-            if chore is not None and idle:
+            now = time.monotonic()
+            if chore is None:
+                tidied = now
+            elif idle or now - tidied >= PUT_OFF_S:
                 chore()
-            if time.monotonic() - checked >= CHECK_S:
-                checked = time.monotonic()
+                tidied = time.monotonic()
+            if now - checked >= CHECK_S:
+                checked = now
                 self._check_files()
             stops_at = self._roster.stops_at()
             if chore is None and stops_at is not None and time.time() >= stops_at:
@@ -231,10 +237,12 @@ class Keeper:
         self._reception.dismiss(but=self._stop_asked_by)
         with suppress(Exception):
             self._stock.administration.close()
-        self._running.postgres.stop()
+        if ours:
+            self._running.postgres.stop()
+        else:
+            # On an orderly stop it would remove the socket that now belongs to a successor.
+            self._running.postgres.kill()
         remove_sockets(self._instance, self._running.access)
-        self._lock.release()
-        self._reception.dismiss()
 
     def _forget_predecessor(self) -> None:
         """Clear what a killed keeper could not."""
@@ -281,4 +289,6 @@ def main(argument: str) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, _: keeper.stop(f"signal {number}"))
     keeper.run(_announce)
-    sys.exit(0)
+    logging.shutdown()
+    # The lock and the connection of whoever waits for the end go with the process itself, not before.
+    os._exit(0)

@@ -38,6 +38,8 @@ SETTINGS = {
     "log_checkpoints": "off",
     "log_min_messages": "log",
     "logging_collector": "off",
+    # In the data directory, and so removed with it; in /dev/shm a killed server would leave them for ever.
+    "dynamic_shared_memory_type": "mmap",
 }
 
 
@@ -139,6 +141,11 @@ class Postgres:
             self._process.send_signal(step)
             if self._ended_within(_STOP_STEPS_S):
                 return
+
+    def kill(self) -> None:
+        """End the process without giving it a chance to clean up; its children notice and end themselves."""
+        self._process.kill()
+        self._ended_within(_STOP_STEPS_S)
 
     @property
     def running(self) -> bool:

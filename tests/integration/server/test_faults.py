@@ -1,0 +1,167 @@
+"""The world breaks: what is killed or destroyed leaves nothing running, and the next lease works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dataflow.testing.errors import ServerStartFailed
+from dataflow.testing.server.embedded import lease_database, start_server, stop_server
+
+if TYPE_CHECKING:
+    from tests.integration.server.conftest import Cache
+
+
+def _works(cache: Cache) -> bool:
+    """Whether a new lease is an empty database that can be written to. Starts the server if need be."""
+    lease = lease_database(cache.options(), what="next")
+    try:
+        cache.query(lease.dsn, "CREATE TABLE t (id int)")
+        return lease.started
+    finally:
+        lease.close()
+
+
+def test_a_killed_run_loses_its_database_and_then_the_server_stops(cache: Cache) -> None:
+    watcher = lease_database(cache.options(), what="watcher")
+    client = cache.client("print(lease.dsn.database, flush=True); sys.stdin.read()", idle_s=0)
+    assert client.stdout is not None
+    database = client.stdout.readline().strip()
+    assert database in cache.databases(watcher.dsn)
+    client.kill()
+    client.communicate()
+    cache.wait_until(lambda: database not in cache.databases(watcher.dsn), "the database is dropped")
+    watcher.close()
+    cache.wait_gone()
+    directory = cache.only_directory()
+    assert not list((directory / "socket").iterdir())
+    assert not (directory / "control" / "keeper.sock").exists()
+    assert not (directory / "control" / "keeper.json").exists()
+    assert not (directory / "data" / "postmaster.pid").exists()
+
+
+def test_a_killed_keeper_takes_postgres_with_it(cache: Cache) -> None:
+    lease = lease_database(cache.options(), what="first")
+    (keeper,) = cache.keepers()
+    keeper.send_signal(signal.SIGKILL)
+    cache.wait_until(lambda: not lease.alive, "the lease notices")
+    lease.close()
+    assert _works(cache) is True  # at once: the next keeper waits for the old server's end
+    assert keeper not in cache.keepers()
+    assert len(cache.servers()) == 1
+
+
+def test_a_killed_postgres_ends_its_keeper_and_the_leases(cache: Cache) -> None:
+    lease = lease_database(cache.options(), what="first")
+    cache.query(lease.dsn, "CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    (keeper,) = cache.keepers()
+    cache.only_server().send_signal(signal.SIGKILL)
+    cache.wait_until(lambda: not lease.alive, "the lease notices")
+    lease.close()
+    assert _works(cache) is True
+    assert keeper not in cache.keepers()
+    log = (cache.only_directory() / "control" / "keeper.log").read_text()
+    assert "stops: postgres ended" in log
+
+
+def test_everything_killed_at_once(cache: Cache) -> None:
+    lease = lease_database(cache.options(), what="first")
+    for process in [*cache.keepers(), *cache.servers()]:
+        process.send_signal(signal.SIGKILL)
+    lease.close()
+    assert _works(cache) is True
+
+
+def test_a_killed_starter_does_not_hold_up_the_next(cache: Cache) -> None:
+    client = cache.client("print('leased', flush=True); time.sleep(60)")
+    cache.wait_until(lambda: cache.keepers(), "the keeper is on its way")
+    client.kill()
+    client.communicate()
+    lease_database(cache.options(), what="next").close()
+    assert len(cache.keepers()) == 1
+
+
+@pytest.mark.parametrize("lost", ["global/pg_control", "pg_wal", "global"])
+def test_a_damaged_data_directory_is_replaced(cache: Cache, lost: str) -> None:
+    lease_database(cache.options(idle_s=0), what="first").close()
+    cache.wait_gone()
+    path = cache.only_directory() / "data" / lost
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.write_bytes(b"\0" * 100)
+    assert _works(cache) is True
+
+
+def test_a_damaged_pristine_cluster_is_made_anew(cache: Cache, pristine: Path) -> None:
+    (cache.path / "pristine").unlink()
+    shutil.copytree(pristine, cache.path / "pristine")
+    for path in (cache.path / "pristine").rglob("*"):
+        os.chown(path, *pristine.glob("*/data").__next__().stat()[4:6])
+    for directory in (cache.path / "pristine").glob("*/data"):
+        (directory / "global" / "pg_control").unlink()
+    assert _works(cache) is True
+
+
+def test_data_of_a_machine_that_went_down_is_not_trusted(cache: Cache) -> None:
+    """Nothing is synced to disk, so after a power cut even files that look right may not be."""
+    lease = lease_database(cache.options(), what="first")
+    cache.query(lease.dsn, "CREATE DATABASE stays")
+    for process in [*cache.keepers(), *cache.servers()]:
+        process.send_signal(signal.SIGKILL)
+    lease.close()
+    cache.wait_gone()
+    record = cache.only_directory() / "control" / "databases.json"
+    text = record.read_text()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boot in text
+    record.write_text(text.replace(boot, "another-boot"))
+    lease = lease_database(cache.options(), what="second")
+    try:
+        assert "stays" not in cache.databases(lease.dsn)
+    finally:
+        lease.close()
+
+
+def test_a_cache_that_is_deleted_under_a_running_server(cache: Cache, pristine: Path) -> None:
+    lease = lease_database(cache.options(), what="first")
+    old = [*cache.keepers(), *cache.servers()]
+    shutil.rmtree(cache.path / "servers")
+    second = lease_database(cache.options(), what="second")
+    try:
+        cache.wait_until(lambda: not any(p.is_running() for p in old), "the old server ends by itself")
+        assert not lease.alive
+        assert second.alive  # the old keeper's end must not touch the new one's files
+        assert _works(cache) is False
+    finally:
+        lease.close()
+        second.close()
+
+
+def test_programs_that_do_not_run_are_reported_with_their_output(cache: Cache, tmp_path: Path) -> None:
+    for name, text in (("postgres", "echo 'postgres (PostgreSQL) 18.6'"), ("initdb", "echo out of luck; exit 3")):
+        (cache.path / "bin").mkdir(exist_ok=True)
+        program = cache.path / "bin" / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    (cache.path / "pristine").unlink()
+    with pytest.raises(ServerStartFailed) as raised:
+        lease_database(cache.options(binaries=cache.path / "bin"), what="fails")
+    assert "bin/initdb ended with status 3" in str(raised.value)
+    assert "out of luck" in str(raised.value)
+    cache.wait_gone()
+
+
+def test_a_server_that_ends_while_starting_is_reported_with_the_end_of_its_log(cache: Cache) -> None:
+    start_server(cache.options())
+    stop_server(cache.options())
+    (cache.only_directory() / "data" / "postgresql.auto.conf").write_text("shared_buffers = 'nonsense'\n")
+    # Its configuration is part of the data, and so it is replaced as damaged data is.
+    assert _works(cache) is True
+    log = (cache.only_directory() / "control" / "keeper.log").read_text()
+    assert 'invalid value for parameter "shared_buffers"' in log

