@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import TDDModeDisabled
@@ -110,11 +109,11 @@ class Runtime:
         return self._transactions
 
     @cached_property
-    def contexts(self) -> ModuleType:
+    def contexts(self) -> Any:
         """The module of the contexts; imported with the first of them."""
         from dataflow.testing.isolation import context
 
-        return context
+        return context  # type: ignore[no-any-return]
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -144,7 +143,7 @@ class Runtime:
         await self.manager.begin(context)
         context.outer = contexts.get_test_context()
         contexts.set_test_context(context)
-        return context
+        return context  # type: ignore[no-any-return]
 
     async def end_test(self, context: TDDTestContext) -> None:
         """Roll the test back and give its connection back.
