@@ -113,7 +113,7 @@ class Runtime:
         """The module of the contexts; imported with the first of them."""
         from dataflow.testing.isolation import context
 
-        return context  # type: ignore[no-any-return]
+        return context
 
     @property
     def manager(self) -> TDDDatabaseManager:
