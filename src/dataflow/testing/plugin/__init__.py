@@ -6,6 +6,7 @@ Fixtures come in with `pytest_configure`; event loop and driver only when a test
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,17 @@ def _register_fixtures(config: pytest.Config) -> None:
     from dataflow.testing.plugin import fixtures
 
     config.pluginmanager.register(fixtures, "dataflow-tdd-fixtures")
-    if config.pluginmanager.hasplugin("asyncio"):
+    if _pytest_asyncio_is_active(config):
         from dataflow.testing.plugin import async_fixtures as module
     else:
         from dataflow.testing.plugin import no_async_fixtures as module  # type: ignore[no-redef]
     config.pluginmanager.register(module, "dataflow-tdd-async-fixtures")
+
+
+def _pytest_asyncio_is_active(config: pytest.Config) -> bool:
+    """By module, since its name as a plug-in depends on how it was loaded."""
+    module = sys.modules.get("pytest_asyncio.plugin")
+    return module is not None and config.pluginmanager.is_registered(module)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ def _unavailable(request: pytest.FixtureRequest) -> NoReturn:
     raise NoEventLoop(
         f"{request.node.nodeid}: {request.fixturename} needs pytest-asyncio, which is not active",
         cause="it was switched off (-p no:asyncio), or plug-ins are not loaded automatically",
-        remedy="run without -p no:asyncio, or with -p pytest_asyncio when plug-in autoload is off",
+        remedy="run without -p no:asyncio, or with -p pytest_asyncio.plugin when plug-in autoload is off",
         option="PYTEST_DISABLE_PLUGIN_AUTOLOAD, -p",
     )
 
