@@ -2,6 +2,8 @@
 
 Naming this module in ``pytest_plugins`` loads the pytest plugin too. Names that need the driver are looked up
 when they are first used, so that importing this module costs nothing.
+
+PYTEST_DONT_REWRITE: a conftest may import this module before it names it in ``pytest_plugins``.
 """
 
 from __future__ import annotations
