@@ -1,0 +1,56 @@
+"""What may be shown of an address or a variable. Pure; the passwords themselves are never looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.masking import MASK, mask
+
+UNREADABLE = "set, but not shown: it cannot be read, and may hold a password"
+MISPLACED_AT = "an @ stands behind the first / or ? or #"
+
+# Parameters of a URL such as sslpassword, which `mask` does not know.
+_SECRET_PARAMETER = re.compile(r"(?P<before>\b\w*(?:password|secret|token)\w*=)[^\s&]+", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"password|secret|token", re.IGNORECASE)
+
+
+def hidden(text: str, *secrets: str | None) -> str:
+    """`text` without what looks like a password, and without each of `secrets`."""
+    return _SECRET_PARAMETER.sub(rf"\g<before>{MASK}", mask(text, *secrets))
+
+
+def is_misread(url: str) -> bool:
+    """Whether reading `url` would take a part of its password for something else.
+
+    In ``postgresql://user:1/2@host/name`` the slash ends the host: 1 becomes the port, and ``2@host/name`` the
+    database, which messages show.
+    """
+    return "@" in re.sub(r"^[^/?#]*(//)?[^/?#]*", "", url.strip(), count=1)
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password; when in doubt, nothing of it."""
+    try:
+        return UNREADABLE if is_misread(url) else hidden(str(Dsn.parse(url)))
+    except ValueError:
+        return UNREADABLE
+
+
+def shown_variable(name: str, value: str) -> str:
+    """The value of an environment variable as far as it may be shown."""
+    if name.endswith("_URL"):
+        return shown_url(value) if value else ""
+    return MASK if value and _SECRET_NAME.search(name) else hidden(value)
+
+
+def given_url(
+    command_line: Mapping[str, str], environment: Mapping[str, str], ini: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """The text of the database's URL as it is set, unread, and where; None when nobody set it."""
+    if "database_url" in command_line:
+        return command_line["database_url"], "--tdd-database-url"
+    if environment.get("TEST_DATABASE_URL"):
+        return environment["TEST_DATABASE_URL"], "TEST_DATABASE_URL"
+    return (ini["database_url"], "ini option tdd_database_url") if ini.get("database_url") else None

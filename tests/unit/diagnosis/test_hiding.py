@@ -1,0 +1,69 @@
+"""Nothing of a password is shown, not even when the URL around it is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataflow.testing.diagnosis.hiding import (
+    UNREADABLE,
+    given_url,
+    hidden,
+    is_misread,
+    shown_url,
+    shown_variable,
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:12/34@host/db",
+        "postgresql://u:1?2=3@host/db",
+        "postgresql://u:1#2@host/db",
+        "postgresql://u:p@1/2@host/db",
+    ],
+)
+def test_a_password_that_ends_the_host_is_noticed(url: str) -> None:
+    assert is_misread(url)
+    assert shown_url(url) == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p%2F%40@host:5432/db?sslmode=disable", "postgresql:///db?host=/tmp", "postgresql://u@h/d"],
+)
+def test_a_proper_url_is_not_taken_for_a_misread_one(url: str) -> None:
+    assert not is_misread(url)
+
+
+def test_a_url_is_shown_without_its_password_and_that_of_its_parameters() -> None:
+    shown = shown_url("postgresql://me:p%40ss@host/db?sslpassword=hush&sslmode=require")
+    assert shown == "postgresql://me:***@host:5432/db?sslpassword=***&sslmode=require"
+
+
+@pytest.mark.parametrize("text", ["me:s3cret@host/db", "s3cret", "mysql://me:s3cret@host/db", "http://[s3cret"])
+def test_what_is_no_postgresql_url_is_not_shown(text: str) -> None:
+    assert "s3cret" not in shown_url(text)
+
+
+def test_variables_are_shown_unless_they_hold_a_secret() -> None:
+    assert shown_variable("DATAFLOW_TDD_TIMEOUT", "15") == "15"
+    assert shown_variable("PGPASSWORD", "s3cret") == "***"
+    assert (
+        shown_variable("TEST_DATABASE_URL", "postgresql://u:s3cret@h/d_test")
+        == "postgresql://u:***@h:5432/d_test"
+    )
+    assert shown_variable("TEST_DATABASE_URL", "") == ""
+    assert shown_variable("DATAFLOW_TDD_TIMEOUT", "postgresql://u:s3cret@h/d") == "postgresql://u:***@h/d"
+
+
+def test_known_secrets_are_masked_wherever_they_stand() -> None:
+    assert hidden("the server said s3cret", "s3cret") == "the server said ***"
+
+
+def test_the_url_comes_from_the_best_place_that_has_one() -> None:
+    line, variable, ini = {"database_url": "a"}, {"TEST_DATABASE_URL": "b"}, {"database_url": "c"}
+    assert given_url(line, variable, ini) == ("a", "--tdd-database-url")
+    assert given_url({}, variable, ini) == ("b", "TEST_DATABASE_URL")
+    assert given_url({}, {"TEST_DATABASE_URL": ""}, ini) == ("c", "ini option tdd_database_url")
+    assert given_url({}, {}, {}) is None
