@@ -27,13 +27,12 @@ def register(subparsers: Subparsers) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from importlib.metadata import version
-
     from dataflow.testing.diagnosis.doctor import document, examine, text
+    from dataflow.testing.diagnosis.installation import package_version
 
     answers = examine()
     if arguments.json:
-        print(json.dumps(document(answers, version("dataflow-tdd")), indent=2))
+        print(json.dumps(document(answers, package_version("dataflow-tdd")), indent=2))
     else:
         print(text(answers))
     return 0 if all(answers.values()) else 1
