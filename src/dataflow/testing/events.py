@@ -1,4 +1,4 @@
-"""What happened, as frozen records. Lower layers emit them; reports and the doctor are folds over them.
+"""What happened, as immutable records. Lower layers emit them; reports and the doctor are folds over them.
 
 No record refers to a live object: each can be sent to another process as it is.
 """
@@ -6,11 +6,10 @@ No record refers to a live object: each can be sent to another process as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class ServerChosen:
+class ServerChosen(NamedTuple):
     """A server was chosen for this process. Times in ms."""
 
     description: str
@@ -18,15 +17,13 @@ class ServerChosen:
     duration_ms: float
 
 
-@dataclass(frozen=True)
-class ServerRestarted:
+class ServerRestarted(NamedTuple):
     """The embedded server had gone and was started again."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class ContextReleased:
+class ContextReleased(NamedTuple):
     """A test gave its connection back: what its isolation cost, in ms, and whether it held.
 
     `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
@@ -43,8 +40,7 @@ class ContextReleased:
     harmless: bool = True
 
 
-@dataclass(frozen=True)
-class ConnectionLeaked:
+class ConnectionLeaked(NamedTuple):
     """A test kept a connection."""
 
     test_id: str

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.events import Emit, Event
     from dataflow.testing.isolation.context import TDDTestContext
-    from dataflow.testing.isolation.manager import Server, TDDDatabaseManager
+    from dataflow.testing.isolation.manager import TDDDatabaseManager
     from dataflow.testing.isolation.rollback import TDDTransactionManager
+    from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.settings import Settings, Sources
 
 

@@ -9,7 +9,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SettingsError
@@ -64,13 +65,12 @@ class Settings:
         return "\n".join(self.explain(option.name) for option in OPTIONS)
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """Where settings may come from, best first. `None` or a missing key means: not given there."""
 
-    command_line: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    ini: Mapping[str, str] = field(default_factory=dict)
+    command_line: Mapping[str, str] = MappingProxyType({})
+    environment: Mapping[str, str] = MappingProxyType({})
+    ini: Mapping[str, str] = MappingProxyType({})
     in_container: bool = False
 
     @classmethod

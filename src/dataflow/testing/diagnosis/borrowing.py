@@ -14,7 +14,7 @@ from dataflow.testing.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
-    from dataflow.testing.isolation.manager import Server
+    from dataflow.testing.isolation.server_protocol import Server
 
 WHAT = "dataflow-tdd diagnosis"
 

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import DatabaseNotClean, ServerUnreachable, TransactionEnded
 from dataflow.testing.events import ContextReleased, Emit, ServerChosen, ignore
 from dataflow.testing.isolation.connecting import connect
@@ -20,7 +19,10 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.loops import LoopBound, LoopPools
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, pool_exhausted, terminate
 from dataflow.testing.isolation.rollback import TDDTransactionManager
-from dataflow.testing.settings import Settings
+
+if TYPE_CHECKING:
+    from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.settings import Settings
 
 # Seconds that a run waits for a server that is just being started again.
 RESTART_PATIENCE_S = 10.0
@@ -34,21 +36,7 @@ _BROKEN = (
 )
 
 
-class Server(Protocol):
-    """A server as this room needs it; `alive` asks without waiting."""
-
-    @property
-    def dsn(self) -> Dsn: ...
-    @property
-    def description(self) -> str: ...
-    @property
-    def attempts(self) -> tuple[str, ...]: ...
-    @property
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-ChooseServer = Callable[[Settings, str | None], Awaitable[Server]]
+ChooseServer = Callable[["Settings", str | None], Awaitable["Server"]]
 
 
 class TDDDatabaseManager:

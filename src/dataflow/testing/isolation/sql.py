@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 _LEXEME_PATTERN = r"""
       (?P<space>\s+ | --[^\n]*)
@@ -50,8 +50,7 @@ _DATA = frozenset(_QUERIES | _CHANGES | _CONTROL | _SETTINGS)
 _SESSION = frozenset({"prepare", "deallocate", "discard", "load"})
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(NamedTuple):
     """What is in a string of SQL.
 
     :param heads: for each statement its first words in lower case, quoted names as written (at most four).

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dataflow.testing import events as kinds
 from dataflow.testing.events import (
@@ -26,8 +25,7 @@ TOTAL_TARGET_MS = 100.0
 SLOWEST_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """One line of the table; times in ms per test."""
 
     name: str
@@ -40,8 +38,7 @@ class Phase:
         return self.target_ms is None or self.p95_ms <= self.target_ms
 
 
-@dataclass(frozen=True)
-class SlowTest:
+class SlowTest(NamedTuple):
     """A test over a target, and the phases that are."""
 
     test_id: str
@@ -50,8 +47,7 @@ class SlowTest:
     over: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """All that the end of a run has to say."""
 
     servers: tuple[ServerChosen, ...]
@@ -67,17 +63,18 @@ class Summary:
     lost_workers: tuple[str, ...]
 
 
-@dataclass
 class Report:
     """Collects the events of a run, of this process and of its workers.
 
-    :param slow_ms: a test is named as slow from this total on; 0: none is.
+    :ivar slow_ms: a test is named as slow from this total on; 0: none is.
+    :ivar settings: the settings worth showing, a line each.
     """
 
-    slow_ms: float = TOTAL_TARGET_MS
-    settings: tuple[str, ...] = ()
-    _events: list[Event] = field(default_factory=list)
-    _lost_workers: list[str] = field(default_factory=list)
+    def __init__(self, slow_ms: float = TOTAL_TARGET_MS, settings: tuple[str, ...] = ()) -> None:
+        self.slow_ms = slow_ms
+        self.settings = settings
+        self._events: list[Event] = []
+        self._lost_workers: list[str] = []
 
     @property
     def used(self) -> bool:
@@ -91,7 +88,7 @@ class Report:
 
     def to_plain(self) -> list[dict[str, Any]]:
         """The events as plain data, to be sent to another process."""
-        plain = [{"kind": type(event).__name__, **_listed(asdict(event))} for event in self._events]
+        plain = [{"kind": type(event).__name__, **_listed(event._asdict())} for event in self._events]
         return [*plain, {"kind": "settings", "lines": list(self.settings), "slow_ms": self.slow_ms}]
 
     def add_plain(self, sent: Iterable[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import BinariesNotFound, ServerError, ServerUnreachable
@@ -14,8 +14,7 @@ from dataflow.testing.settings import Settings
 TryLogin = Callable[[Dsn], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class ExternalServer:
+class ExternalServer(NamedTuple):
     """A server that somebody else runs; we only connect to it."""
 
     dsn: Dsn
@@ -27,8 +26,7 @@ class ExternalServer:
         """Nothing to give back."""
 
 
-@dataclass(frozen=True)
-class EmbeddedServer:
+class EmbeddedServer(NamedTuple):
     """The embedded server, with a database that belongs to this process until `close`."""
 
     lease: EmbeddedLease

@@ -1,0 +1,21 @@
+"""What the isolation room needs of a server; the `server` room makes them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dataflow.testing.dsn import Dsn
+
+
+class Server(Protocol):
+    """A server as this room needs it; `alive` asks without waiting."""
+
+    @property
+    def dsn(self) -> Dsn: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def attempts(self) -> tuple[str, ...]: ...
+    @property
+    def alive(self) -> bool: ...
+    def close(self) -> None: ...
