@@ -37,11 +37,12 @@ def test_each_way_to_load_the_fixtures_works_beside_the_entry_point(project, con
     project.run(USE).assert_outcomes(passed=3)
 
 
-def test_without_autoload_the_guides_plugin_line_is_enough(project):
+@pytest.mark.parametrize("name", ["asyncio", "pytest_asyncio.plugin"])
+def test_without_autoload_the_guides_plugin_line_is_enough(project, name):
     """PYTEST_DISABLE_PLUGIN_AUTOLOAD also drops our entry point; pytest-asyncio is then named by hand."""
     project.env.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     project.conftest(BY_PLUGINS + BY_IMPORT)
-    project.run(USE, "-p", "pytest_asyncio").assert_outcomes(passed=3).assert_says("DataFlow TDD")
+    project.run(USE, "-p", name).assert_outcomes(passed=3).assert_says("DataFlow TDD")
 
 
 def test_without_autoload_and_pytest_asyncio_the_error_says_what_is_missing(project):
@@ -50,7 +51,7 @@ def test_without_autoload_and_pytest_asyncio_the_error_says_what_is_missing(proj
     project.conftest(BY_PLUGINS)
     outcome = project.run("def test_use(tdd_test_context): pass", "-p", "no:asyncio")
     outcome.assert_outcomes(errors=1)
-    outcome.assert_says("tdd_test_context needs pytest-asyncio, which is not active", "-p pytest_asyncio")
+    outcome.assert_says("tdd_test_context needs pytest-asyncio, which is not active", "-p asyncio")
 
 
 def test_switching_pytest_asyncio_off_is_told_for_every_asynchronous_fixture(project):
