@@ -26,7 +26,8 @@ def test_the_first_lease_ever_is_an_empty_database_of_an_ordinary_role(empty_cac
         ((user, superuser, creates, owner, version),) = empty_cache.query(
             lease.dsn,
             "SELECT current_user, rolsuper, rolcreatedb, pg_get_userbyid(datdba),"
-            " current_setting('server_version') FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()",
+            " current_setting('server_version') FROM pg_roles, pg_database"
+            " WHERE rolname = current_user AND datname = current_database()",
         )
         assert (user, superuser, creates, owner) == ("dataflow_test", False, True, "dataflow_test")
         assert version == lease.version

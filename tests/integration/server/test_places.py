@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import pytest
 from dataflow.testing.errors import ServerStartFailed
 from dataflow.testing.server.binaries import Wheel
 from dataflow.testing.server.embedded import EmbeddedOptions, lease_database, stop_server
+from dataflow.testing.server.owner import Owner, unreachable_part
 
 if TYPE_CHECKING:
     from tests.integration.server.conftest import Cache
@@ -97,3 +100,62 @@ def test_a_cache_of_another_user_is_refused_before_anything_is_made(cache: Cache
         assert [path.name for path in cache.path.iterdir()] == ["pristine"]
     finally:
         os.chown(cache.path, 0, 0)
+
+
+def test_without_root_the_server_runs_as_the_user_and_in_a_cache_closed_to_all_others(cache: Cache) -> None:
+    """As root this is tried in a process of an unprivileged user, if there is a Python that it can run.
+
+    HOME and PATH still lead to places that are closed to it, as after a careless change of user.
+    """
+    if os.geteuid() != 0:
+        lease = lease_database(cache.options(), what="a test")
+        (owner,) = {process.uids().real for process in [*cache.keepers(), *cache.servers()]}
+        lease.close()
+        assert owner == os.geteuid()
+        return
+    python = _python_for_everybody()
+    own = cache.path / "own"
+    own.mkdir(mode=0o700)
+    os.chown(own, 65534, 65534)
+    done = subprocess.run(
+        [python, "-P", "-c", _AS_NOBODY, str(own)],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
+        env={
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/root",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["dataflow_test", "dataflow_test", "dataflow_test"]
+    cache.wait_gone()
+    assert all(path.lstat().st_uid == 65534 for path in own.rglob("*"))
+    assert (own / "cache").stat().st_mode & 0o777 == 0o700
+
+
+# Three leases: the spares do not suffice, so the keeper needs its driver.
+_AS_NOBODY = """
+import sys; from pathlib import Path; import psycopg
+from dataflow.testing.server.embedded import EmbeddedOptions, lease_database
+options = EmbeddedOptions(cache_dir=Path(sys.argv[1]) / "cache", idle_s=0)
+leases = [lease_database(options, what="a test") for _ in range(3)]
+for lease in leases:
+    with psycopg.connect(lease.dsn.url()) as connection:
+        print(connection.execute("SELECT current_user").fetchone()[0])
+for lease in leases:
+    lease.close()
+"""
+
+
+def _python_for_everybody() -> str:
+    nobody = Owner("nobody", 65534, 65534)
+    for found in (sys.executable, shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin")):
+        if found and unreachable_part(Path(found).resolve(), nobody) is None:
+            return found
+    pytest.skip("no Python of this version that an unprivileged user can run")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dataflow.testing.errors import BinariesNotFound
+from dataflow.testing.server.files import is_there
 
 _SUFFIX = ".exe" if sys.platform == "win32" else ""
 PROGRAMS = (f"initdb{_SUFFIX}", f"postgres{_SUFFIX}")
@@ -86,7 +87,7 @@ class SearchPath(NamedTuple):
     def candidates(self) -> Iterator[Binaries]:
         for entry in filter(None, self.path.split(os.pathsep)):
             program = Path(entry) / PROGRAMS[1]
-            if Path(entry).is_absolute() and program.exists():
+            if Path(entry).is_absolute() and is_there(program):
                 yield Binaries(Path(entry), f"{entry} (on PATH)")
                 resolved = program.resolve().parent
                 yield Binaries(resolved, f"{resolved} (on PATH)")
@@ -123,7 +124,7 @@ def find_binaries(providers: tuple[Provider, ...]) -> Binaries:
     """
     for provider in providers:
         for candidate in provider.candidates():
-            if all((candidate.directory / program).is_file() for program in PROGRAMS):
+            if all(is_there(candidate.directory / program) for program in PROGRAMS):
                 return candidate
     places = "".join(f"\n    - {provider.searched()}" for provider in providers)
     raise BinariesNotFound(

@@ -64,12 +64,9 @@ def bring_up(config: KeeperConfig, instance: Instance) -> Running:
     disown(instance.data)
     access = _access(config, instance, owner)
     try:
-        if not pristine.exists():
-            cluster.make_pristine(pristine, programs, secret)
-        if not _trustworthy(instance.data, record.load(), boot_id()):
-            _renew(pristine, instance.data, record)
+        trusted = _trustworthy(instance.data, record.load(), boot_id())
         start = _Start(programs, pristine, instance, access, record, secret, deadline)
-        return Running(start.run(), access, programs.version, record, secret)
+        return Running(start.run(trusted=trusted), access, programs.version, record, secret)
     except ServerStartFailed:
         remove_sockets(instance, access)
         raise
@@ -93,34 +90,35 @@ class _Start:
     secret: str | None
     deadline: float
 
-    def run(self) -> Postgres:
+    def run(self, *, trusted: bool) -> Postgres:
+        """:param trusted: the data directory that is there may be used."""
+        steps = [self._as_it_is] if trusted else []
+        steps += [self._from_pristine] if self.pristine.exists() else []
+        steps += [self._from_scratch]
+        failures: list[ServerStartFailed] = []
         self._rotate_log()
-        try:
-            return self._patiently()
-        except ServerStartFailed as error:
-            if any(sign in error.what for sign in _ADDRESS_TROUBLE):
-                raise
-            log.warning("the data directory does not start, a fresh copy takes its place: %s", error)
-            first = error
-        try:
-            self._fresh_copy()
-            return self._patiently()
-        except ServerStartFailed:
-            log.warning("neither does the fresh copy; a new cluster is made")
-        try:
-            remove_tree(self.pristine.directory)
-            cluster.make_pristine(self.pristine, self.programs, self.secret)
-            self._fresh_copy()
-            return self._patiently()
-        except ServerStartFailed as error:
-            raise ServerStartFailed(
-                f"{error.what}\nThe same on the data directory found at first: {first.what}",
-                cause="the disk is full, a limit is too low, or the programs do not fit this system",
-                remedy="read the messages above; or set TEST_DATABASE_URL to a server that runs already",
-            ) from error
+        for step in steps:
+            try:
+                step()
+                return self._patiently()
+            except ServerStartFailed as error:
+                if any(sign in error.what for sign in _ADDRESS_TROUBLE):
+                    raise
+                log.warning("%s: %s", step.__name__.replace("_", " ").strip(), error)
+                failures.append(error)
+        raise _summary(failures)
 
-    def _fresh_copy(self) -> None:
-        _renew(self.pristine, self.instance.data, self.record)
+    def _as_it_is(self) -> None:
+        """The data directory of the last time."""
+
+    def _from_pristine(self) -> None:
+        cluster.copy_pristine(self.pristine, self.instance.data)
+        self.record.reset(cluster.PRISTINE_SPARES)
+
+    def _from_scratch(self) -> None:
+        remove_tree(self.pristine.directory)
+        cluster.make_cluster(self.instance.data, self.pristine, self.programs, self.secret)
+        self.record.reset(cluster.PRISTINE_SPARES)
 
     def _patiently(self) -> Postgres:
         limit = min(self.deadline, time.monotonic() + _PREDECESSOR_LIMIT_S)
@@ -145,6 +143,18 @@ class _Start:
         # The end of the log goes into errors, so it must not show an earlier run's trouble.
         if self.instance.postgres_log.exists():
             self.instance.postgres_log.replace(self.instance.postgres_log.with_suffix(".log.old"))
+
+
+def _summary(failures: list[ServerStartFailed]) -> ServerStartFailed:
+    """The last failure was on a cluster made anew; the first tells what was wrong before."""
+    first, last = failures[0], failures[-1]
+    before = f"\nThe same with the data directory found at first: {first.what}" if first is not last else ""
+    return ServerStartFailed(
+        last.what + before,
+        cause=last.cause or "the disk is full, a limit is too low, or the programs do not fit this system",
+        remedy=last.remedy or "read the messages; or set TEST_DATABASE_URL to a server that runs already",
+        option=last.option,
+    )
 
 
 def hba_lines(access: Access) -> str:
@@ -217,11 +227,6 @@ def _trustworthy(data: Path, boot_then: str, boot_now: str) -> bool:
     if not (data / "PG_VERSION").exists():
         return False
     return not pid_file(data) or boot_then == boot_now
-
-
-def _renew(pristine: Pristine, data: Path, record: Record) -> None:
-    cluster.copy_pristine(pristine, data)
-    record.reset(cluster.PRISTINE_SPARES)
 
 
 def _programs(binaries: Binaries, owner: Owner | None, pristine: Pristine) -> Programs:

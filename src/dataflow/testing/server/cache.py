@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from dataflow.testing.errors import ServerStartFailed
+from dataflow.testing.server.files import is_there
 from dataflow.testing.server.owner import Owner, unreachable_part
 
 NAME = "dataflow-tdd"
@@ -61,7 +62,7 @@ def _user_cache() -> Path:
 
 
 def _writable(place: Path) -> bool:
-    existing = next((p for p in (place, *place.parents) if p.exists()), place)
+    existing = next((p for p in (place, *place.parents) if is_there(p)), place)
     return os.access(existing, os.W_OK | os.X_OK)
 
 

@@ -31,6 +31,14 @@ def write_whole(path: Path, text: str) -> None:
     working.replace(path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether `path` exists as far as this process may know; a directory closed to us is not an error."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def publish(working: Path, target: Path) -> None:
     """Give a finished directory its final name; when another process was faster, keep that one's."""
     try:

@@ -107,7 +107,7 @@ def _first_message(output: bytes, instance: Instance) -> Message:
 
 def _module_paths() -> list[str]:
     """Where this process finds modules, without the directories that depend on where it was started."""
-    return [str(Path(path).absolute()) for path in sys.path if path and Path(path).exists()]
+    return [str(Path(path).absolute()) for path in sys.path if path]
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Names of files and directories. Pure: nothing here looks at the disk.
 
 <cache>/binaries/<key>/      programs copied for a user that cannot reach the originals
-<cache>/pristine/<key>/      a cluster just made, never started: what data directories are copied from
+<cache>/pristine/<key>/      a cluster just made, packed: what data directories are copied from
 <cache>/servers/<key>/       one server: data/ and socket/ are postgres's, control/ is the keeper's
 """
 
