@@ -51,7 +51,7 @@ def test_without_autoload_and_pytest_asyncio_the_error_says_what_is_missing(proj
     project.conftest(BY_PLUGINS)
     outcome = project.run("def test_use(tdd_test_context): pass", "-p", "no:asyncio")
     outcome.assert_outcomes(errors=1)
-    outcome.assert_says("tdd_test_context needs pytest-asyncio, which is not active", "-p asyncio")
+    outcome.assert_says("tdd_test_context needs pytest-asyncio, which is not active", "-p pytest_asyncio.plugin")
 
 
 def test_switching_pytest_asyncio_off_is_told_for_every_asynchronous_fixture(project):

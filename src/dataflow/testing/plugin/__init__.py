@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 _BEFORE: pytest.StashKey[Runtime | None] = pytest.StashKey()
-# The names that pytest-asyncio is registered by: as an entry point (or `-p asyncio`), and as a module.
-_PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
