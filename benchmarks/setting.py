@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dataflow.testing.server.embedded import EmbeddedOptions, stop_server
 
-_OURS = ("TEST_DATABASE_URL", "CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS")
+# Not passed on: settings of ours, and what makes Python compile each module anew in each process.
+_DROPPED = ("TEST_DATABASE_URL", "CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS", "PYTHONDONTWRITEBYTECODE")
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def options(folder: Path) -> EmbeddedOptions:
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment of a measured run: no settings of the caller's, a server of its own."""
-    kept = {k: v for k, v in os.environ.items() if k not in _OURS and not k.startswith("DATAFLOW_TDD_")}
+    kept = {k: v for k, v in os.environ.items() if k not in _DROPPED and not k.startswith("DATAFLOW_TDD_")}
     return kept | {"DATAFLOW_TDD_CACHE_DIR": str(folder / "cache"), "DATAFLOW_TDD_POOL_SIZE": "5"} | more
 
 
