@@ -80,6 +80,10 @@ class Sources(NamedTuple):
         """The sources of this process as they are now; command line and ini come from whoever parsed them."""
         return cls(command_line or {}, dict(os.environ), ini or {}, in_container=_in_container(os.environ))
 
+    def __repr__(self) -> str:
+        # There are passwords among the values, and `pytest --showlocals` prints what it finds.
+        return f"<Sources, in_container={self.in_container}>"
+
 
 def resolve(sources: Sources) -> Settings:
     """Merge the sources: command line, environment, ini, CI profile, container profile, default.
