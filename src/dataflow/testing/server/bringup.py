@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,7 +180,8 @@ def end_orphan(data: Path) -> None:
     while (pid := _running_on(data)) is not None:
         waited = time.monotonic() - began
         if signals and waited >= signals[0][0]:
-            os.kill(pid, signals.pop(0)[1])
+            with suppress(ProcessLookupError):
+                os.kill(pid, signals.pop(0)[1])
         if waited > _PREDECESSOR_LIMIT_S:
             raise ServerStartFailed(
                 f"waited {waited:.0f} s for an earlier postgres (process {pid}) to end; it runs on {data}",
@@ -251,7 +253,7 @@ def _socket_directory(instance: Instance, port: int, owner: Owner | None) -> Pat
         ids = {"uid": owner.uid, "gid": owner.gid} if owner else {}
         make_directory(instance.sockets, 0o700, **ids)
         for stale in instance.sockets.iterdir():
-            stale.unlink()  # of a killed server
+            stale.unlink(missing_ok=True)  # of a killed server
         return instance.sockets
     return temporary_directory(owner)
 

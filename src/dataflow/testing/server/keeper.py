@@ -53,7 +53,6 @@ class Keeper:
         self._token = secrets.token_hex(16)
         self._started_at = time.time()
         self._roster = Roster(config.idle_s, config.pinned, self._started_at)
-        self._stop_asked_by: Visitor | None = None
         self._stopping: str | None = None
         self._state: State | None = None
 
@@ -67,9 +66,9 @@ class Keeper:
                 return
             self._forget_predecessor()
             self._running = bring_up(self._config, self._instance)
-        except TDDError as error:
-            log.error("%s", error)
-            announce(protocol.failure(error))
+        except Exception as error:
+            log.exception("the server does not start")
+            announce(protocol.failure(_as_server_error(error)))
             return
         try:
             self._open()
@@ -86,7 +85,9 @@ class Keeper:
         self._stopping = self._stopping or why
         self._reception.wake()
 
-    def answer(self, visitor: Visitor, message: Message) -> Message:
+    def answer(self, visitor: Visitor, message: Message) -> Message | None:
+        if self._stopping is not None:
+            return None  # a lease given now would be over at once; whoever asks tries again
         try:
             if not hmac.compare_digest(str(message.get("token")), self._token):
                 raise ServerError("the keeper was addressed with a wrong token")
@@ -135,7 +136,6 @@ class Keeper:
                 remedy="wait until they are done, or stop it all the same: their statements will fail",
                 option="--force",
             )
-        self._stop_asked_by = visitor
         self._stopping = "asked to"
         return protocol.ok()
 
@@ -227,14 +227,13 @@ class Keeper:
                     os.truncate(path, 0)
 
     def _close(self) -> None:
-        """Stop in an order that lets the next keeper begin: first nobody comes in any more, last of all
-        the connection of whoever waits for the end."""
+        """Stop: first nobody comes in any more, then postgres ends. The lock goes with the process."""
         log.info("stops: %s", self._stopping)
         self._reception.close_listener()
         ours = self._lock.still_valid()
         if ours and self._state is not None:
             remove_traces(self._instance, self._state)
-        self._reception.dismiss(but=self._stop_asked_by)
+        self._reception.dismiss()
         with suppress(Exception):
             self._stock.administration.close()
         if ours:
@@ -290,5 +289,5 @@ def main(argument: str) -> None:
             signal.signal(getattr(signal, name), lambda number, _: keeper.stop(f"signal {number}"))
     keeper.run(_announce)
     logging.shutdown()
-    # The lock and the connection of whoever waits for the end go with the process itself, not before.
+    # Nothing may come between the release of the lock and the end of the process.
     os._exit(0)

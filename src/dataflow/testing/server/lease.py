@@ -73,7 +73,8 @@ class EmbeddedLease:
 
     :ivar dsn: the leased database, as the test role, which owns it. :ivar admin_dsn: the same as superuser.
     :ivar version: of PostgreSQL, such as "18.6". :ivar provider: where its programs come from.
-    :ivar started: whether the server had to be started for this lease.
+    :ivar started: whether the server had to be started for this lease. :ivar restarts: how often it was started
+        again since, because it had died; the keeper says so with a line, `alive` reads it.
     """
 
     def __init__(self, link: Link, answer: Message, *, started: bool) -> None:
@@ -87,6 +88,7 @@ class EmbeddedLease:
         self.version = str(answer["version"])
         self.provider = str(answer["provider"])
         self.started = started
+        self.restarts = 0
 
     @property
     def alive(self) -> bool:
@@ -94,7 +96,9 @@ class EmbeddedLease:
         if self._closed:
             return False
         try:
-            return self._link.connection.recv(4096) != b""
+            told = self._link.connection.recv(4096)
+            self.restarts += told.count(b"\n")
+            return told != b""
         except BlockingIOError:
             return True
         except OSError:

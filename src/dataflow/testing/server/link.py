@@ -41,17 +41,6 @@ class Link:
         except (ConnectionError, ValueError) as error:
             raise KeeperGone from error
 
-    def wait_closed(self) -> None:
-        """Return when the keeper has gone, at the latest after the connection's time limit.
-
-        :raises TimeoutError: it is still there.
-        """
-        try:
-            while self.connection.recv(4096):
-                pass
-        except ConnectionError:
-            pass
-
     def close(self) -> None:
         self.connection.close()
 

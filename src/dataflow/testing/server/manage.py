@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import ServerError, ServerStartFailed
+from dataflow.testing.errors import ServerError
 from dataflow.testing.server.cache import cache_root
 from dataflow.testing.server.layout import Instance, Layout
 from dataflow.testing.server.lease import EmbeddedOptions, converse, database_dsn, locate
-from dataflow.testing.server.link import KeeperGone, Link, open_link
+from dataflow.testing.server.link import KeeperGone, Link, answers, open_link
+from dataflow.testing.server.locks import FileLock
 from dataflow.testing.server.owner import server_owner
 from dataflow.testing.server.protocol import (
     ADMIN_ROLE,
@@ -60,16 +62,13 @@ def stop_server(options: EmbeddedOptions, port: int | None = None, force: bool =
     with _talking_to(instance) as link:
         if link is None:
             return False
-        try:
-            link.ask("stop", force=force)
-            link.connection.settimeout(STOP_LIMIT_S)
-            link.wait_closed()
-        except KeeperGone:
-            pass
-        except TimeoutError as error:
-            raise ServerError(
-                f"waited {STOP_LIMIT_S:.0f} s for the server to stop; its log is {instance.keeper_log}"
-            ) from error
+        # A keeper that goes instead of answering was told to stop by somebody else.
+        with suppress(KeeperGone):
+            _ask(link, "stop", force=force)
+    # The keeper keeps its lock as long as it lives; somebody may have started the next one already.
+    with FileLock(instance.keeper_lock) as lock:
+        deadline = time.monotonic() + STOP_LIMIT_S
+        lock.acquire("whoever waits for its end", deadline, unless=lambda: answers(instance))
     return True
 
 
@@ -98,11 +97,16 @@ def _status_of(instance: Instance) -> ServerStatus | None:
 
 def _answer(link: Link, do: str) -> Message | None:
     try:
-        return link.ask(do)
+        return _ask(link, do)
     except KeeperGone:
         return None
+
+
+def _ask(link: Link, do: str, **fields: object) -> Message:
+    try:
+        return link.ask(do, **fields)
     except TimeoutError as error:
-        raise ServerStartFailed("the keeper of the embedded server did not answer in time") from error
+        raise ServerError("the keeper of the embedded server did not answer in time") from error
 
 
 @contextmanager

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 class Host(Protocol):
     """Who answers."""
 
-    def answer(self, visitor: Visitor, message: Message) -> Message: ...
+    def answer(self, visitor: Visitor, message: Message) -> Message | None:
+        """The reply; None closes the connection instead."""
 
     def gone(self, visitor: Visitor) -> None:
         """The connection ended, for whatever reason."""
@@ -81,9 +82,9 @@ class Reception:
             self._listener.close()
             self._listener = None
 
-    def dismiss(self, *, but: Visitor | None = None) -> None:
-        """Close all connections, apart from one."""
-        for visitor in [v for v in self._visitors if v is not but]:
+    def dismiss(self) -> None:
+        """Close all connections."""
+        for visitor in tuple(self._visitors):
             self._part(visitor)
 
     def _accept(self) -> None:
@@ -113,7 +114,10 @@ class Reception:
         for message in messages:
             self._reply(visitor, self._host.answer(visitor, message))
 
-    def _reply(self, visitor: Visitor, reply: Message) -> None:
+    def _reply(self, visitor: Visitor, reply: Message | None) -> None:
+        if reply is None:
+            self._part(visitor)
+            return
         try:
             visitor.connection.sendall(encode(reply))
         except OSError:
