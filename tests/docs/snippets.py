@@ -1,7 +1,7 @@
 """The snippets of Markdown files, as small projects that can be run.
 
-Each heading begins a project; files under the title of the page belong to all of its projects. Fenced blocks
-are told apart by their info string:
+Each heading begins a project; named files under the title of the page belong to all of its projects. Fenced
+blocks are told apart by their info string:
 
     python file=test_x.py    a file of that name (so with any language)
     python                   a file too: test_snippet.py if it has a test, else a script, which is run
@@ -50,10 +50,11 @@ class Command:
 
 @dataclass
 class Project:
-    """Files to write, scripts to run, and commands."""
+    """Files to write, scripts to run, and commands; `named` are the files that the reader gives a name."""
 
     name: str
     files: dict[str, str] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
     @property
@@ -70,12 +71,10 @@ class Project:
 def projects(path: Path) -> list[Project]:
     """All projects of a Markdown file that have something to run."""
     found: list[Project] = []
-    shared: dict[str, str] = {}
     for match in _BLOCK.finditer(path.read_text(encoding="utf-8")):
         if match["heading"]:
-            found.append(Project(f"{path.name}: {match['heading'].lstrip('# ')}", dict(shared)))
-            if match["heading"].startswith("# "):
-                shared = found[-1].files
+            found.append(Project(f"{path.name}: {match['heading'].lstrip('# ')}"))
+            found[-1].files.update(found[0].named)
         else:
             _add(found[-1], match["info"].split(), match["body"])
     return [project for project in found if project.runs]
@@ -89,7 +88,7 @@ def _add(project: Project, info: list[str], body: str) -> None:
     if language == "console":
         project.commands += _commands(body)
     elif file is not None:
-        project.files[file] = body
+        project.files[file] = project.named[file] = body
     elif language == "python":
         kind = "test_snippet" if re.search(r"^(async )?def test_", body, re.MULTILINE) else "script"
         project.files[f"{kind}{len(project.files)}.py"] = body
