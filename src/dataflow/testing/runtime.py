@@ -142,7 +142,7 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata or {})
         await self.manager.begin(context)
-        context.outer = contexts.get_test_context()
+        context.outer = _running(contexts.get_test_context())
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
 
@@ -151,11 +151,13 @@ class Runtime:
 
         :raises TransactionEnded: the isolation of the test did not hold.
         """
-        if self.contexts.get_test_context() is context:
-            if context.outer is None:
-                self.contexts.clear_test_context()
+        contexts = self.contexts
+        if contexts.get_test_context() is context:
+            outer = _running(context.outer)
+            if outer is None:
+                contexts.clear_test_context()
             else:
-                self.contexts.set_test_context(context.outer)
+                contexts.set_test_context(outer)
         await self.manager.cleanup_test_connection(context)
 
     @asynccontextmanager
@@ -216,6 +218,13 @@ class Runtime:
 
         connection = await connect(dsn, timeout=self.settings.pool_timeout)
         await connection.close()
+
+
+def _running(context: TDDTestContext | None) -> TDDTestContext | None:
+    """The context, or the nearest one around it that is not over: they need not end in order."""
+    while context is not None and context.is_over:
+        context = context.outer
+    return context
 
 
 def _this_process() -> str:

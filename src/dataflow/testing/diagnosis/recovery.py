@@ -85,7 +85,7 @@ async def _start_again(connection: TestConnection, context: TDDTestContext, step
 
 
 async def _new_transaction(connection: TestConnection, context: TDDTestContext) -> None:
-    from dataflow.testing.isolation.rollback import quote_identifier
+    from dataflow.testing.isolation.sql import quote_identifier
 
     transactions, physical = runtime().transactions, connection.physical
     try:

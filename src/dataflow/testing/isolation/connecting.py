@@ -3,44 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from time import monotonic
 
 import asyncpg
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import MissingDatabase, ServerUnreachable, TDDError, WrongPassword
-from dataflow.testing.isolation.connection import PhysicalConnection
+from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.masking import mask
 
 # A server that restarts refuses connections for a moment; a test run may wait that long.
 _RETRY_EVERY_S = 0.02
-_RETRIED = (asyncpg.CannotConnectNowError, ConnectionRefusedError, FileNotFoundError, ConnectionResetError)
+_RETRIED = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,
+    ConnectionError,
+    FileNotFoundError,
+)
+
+log = logging.getLogger("dataflow.testing")
 
 
 async def connect(
-    dsn: Dsn, *, timeout: float, command_timeout: float | None = None, patience: float = 0.0
+    dsn: Dsn,
+    *,
+    timeout: float,
+    command_timeout: float | None = None,
+    patience: float = 0.0,
+    worth_waiting: Callable[[], bool] = lambda: True,
+    refused: Callable[[str], None] = lambda _why: None,
 ) -> PhysicalConnection:
     """Open a connection.
 
     :param timeout: seconds for opening it; `command_timeout`: for each statement on it, unless told otherwise.
-    :param patience: seconds to try again while the server is (re)starting.
+    :param patience: seconds to try again while the server is (re)starting, as long as it is `worth_waiting`.
+    :param refused: is told why, each time it was tried in vain.
     :raises ServerError: one of its kinds, with the way out.
     """
     started = monotonic()
     while True:
         try:
-            return await asyncpg.connect(
+            connection: PhysicalConnection = await asyncpg.connect(
                 **dsn.asyncpg_arguments(),
                 timeout=timeout,
                 command_timeout=command_timeout,
                 connection_class=PhysicalConnection,
             )
+            log.debug("connected to %s", dsn)
+            return connection
         except _RETRIED as error:
-            if monotonic() - started >= patience:
-                raise explain(error, dsn) from error
+            if monotonic() - started >= patience or not worth_waiting():
+                raise explain(error, dsn) from None  # the frames of the driver show the password
+            refused(mask(str(error), dsn.password) or type(error).__name__)
+            log.debug("trying again to connect to %s: %r", dsn, error)
             await asyncio.sleep(_RETRY_EVERY_S)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise explain(error, dsn, timeout) from error
+            raise explain(error, dsn, timeout) from None
 
 
 def explain(error: Exception, dsn: Dsn, timeout: float | None = None) -> TDDError:

@@ -1,4 +1,4 @@
-"""The two sides of a test's connection: the physical one, and the handle that a test gets.
+"""The handle of a connection that a test gets.
 
 The handle (`TestConnection`) lives as long as the test. It behaves as `asyncpg.Connection`, and adds what
 makes a test safe: it fails when it is used after the test or in another loop, it never lets the outer
@@ -19,32 +19,13 @@ from dataflow.testing.errors import (
     ConnectionLost,
     StaleContext,
     StatementTimeout,
-    TransactionEnded,
     WrongEventLoop,
 )
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
+from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
+from dataflow.testing.isolation.refusals import kept_in_transaction, refused, releases_guard
+from dataflow.testing.isolation.sql import Script
 from dataflow.testing.isolation.statements import StatementLog, shown
-
-
-class PhysicalConnection(asyncpg.Connection):
-    """A connection to the server; it serves one test after the other.
-
-    `rewrite` changes the text of the next statement, once. With it our SAVEPOINT travels in the same round
-    trip as the BEGIN that asyncpg's own transaction object sends, which keeps `connection.transaction()`
-    aware of the outer transaction.
-    """
-
-    __slots__ = ("rewrite",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.rewrite: Callable[[str], str] | None = None
-
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        if self.rewrite is not None:
-            query, self.rewrite = self.rewrite(query), None
-        return await super().execute(query, *args, timeout=timeout)
-
 
 # What these leave behind in the client outlives a rollback, so the connection is not used again afterwards.
 _CLIENT_STATE = frozenset(
@@ -73,8 +54,8 @@ _COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 if TYPE_CHECKING:  # for type checkers it is what it stands in for
     _Connection = asyncpg.Connection
-else:
-    _Connection = object
+else:  # with this base `isinstance(…, asyncpg.Connection)` holds, as it does for the connections of a pool
+    _Connection = asyncpg.connection._ConnectionProxy
 
 
 class TestConnection(_Connection):
@@ -92,12 +73,17 @@ class TestConnection(_Connection):
         self._context = context
         self._limit = limit
         self._reusable = True
-        self.log = StatementLog()
+        self.log = StatementLog(context.savepoint_name)
+        if context.timeout is not None:
+            physical.limit_statements(context.timeout)
 
     def detach(self) -> tuple[PhysicalConnection, bool]:
         """End the handle: give back the physical connection, and whether another test may use it."""
         physical = self.physical
         self._physical = None
+        physical.disown()
+        if self._context.timeout is not None:
+            physical.limit_statements(None)
         return physical, self._reusable and not self.log.session_changed and not physical.is_closed()
 
     @property
@@ -122,7 +108,7 @@ class TestConnection(_Connection):
         """Close the connection, as production code may. The next test gets another one."""
         self._reusable = False
         if self._physical is not None:
-            await self._physical.close(timeout=timeout)
+            await self._physical.close(timeout=CLOSE_TIMEOUT_S if timeout is None else timeout)
 
     def terminate(self) -> None:
         self._reusable = False
@@ -135,14 +121,34 @@ class TestConnection(_Connection):
     async def prepare(self, query: str, **kwargs: Any) -> Any:
         """Prepare a statement. What it takes when it runs is not measured."""
         physical = self._usable()
-        read = self.log.started(query)
-        in_transaction = self._context.state is ContextState.IN_TRANSACTION
-        if in_transaction and (read.commits is not None or read.rolls_back):
-            raise _commit_refused(self._context, f"a prepared {read.commits or 'ROLLBACK'}")
-        return await physical.prepare(query, **kwargs)
+        read = self._started_unmeasured(query, "a prepared")
+        started = perf_counter()
+        try:
+            return await physical.prepare(query, **kwargs)
+        except TimeoutError as error:
+            raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
+        finally:
+            self.log.finished(read, started, failed=True)  # it has not run yet, so no savepoint was set
+
+    def cursor(self, query: str, *args: Any, **kwargs: Any) -> Any:
+        """A cursor. What it takes is not measured."""
+        physical = self._usable()
+        read = self._started_unmeasured(query, "a cursor on")
+        self.log.finished(read, perf_counter(), failed=True)
+        return physical.cursor(query, *args, **kwargs)
+
+    def transaction(self, **kwargs: Any) -> Any:
+        """A transaction block; inside the test's transaction it is a savepoint."""
+        physical = self._usable()
+        if self._context.state is not ContextState.IN_TRANSACTION:
+            self.log.outside = True
+        return physical.transaction(**kwargs)
 
     async def reset(self, *, timeout: float | None = None) -> None:
         """Undo all that the test did on this connection so far; the isolating transaction stays open."""
+        if self._context.state is not ContextState.IN_TRANSACTION:
+            await self._usable().reset(timeout=timeout)
+            return
         await self._run("execute", "ROLLBACK", (), {} if timeout is None else {"timeout": timeout})
 
     def __getattr__(self, name: str) -> Any:
@@ -159,12 +165,14 @@ class TestConnection(_Connection):
     async def _run(self, name: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         physical = self._usable()
         read = self.log.started(query)
-        if read.commits is not None and self._context.state is ContextState.IN_TRANSACTION:
-            raise _commit_refused(self._context, read.commits)
-        if read.rolls_back and self._context.state is ContextState.IN_TRANSACTION:
-            query = _as_savepoint_rollback(self._context, query)
+        if self._context.state is not ContextState.IN_TRANSACTION:
+            self.log.outside = True
+        elif read.controls_transaction:
+            query = kept_in_transaction(self._context, read, query)
         if self._context.timeout is not None:
             kwargs.setdefault("timeout", self._context.timeout)
+        if physical.cancelling:
+            await self._settled(physical)
         started = perf_counter()
         failed = True
         try:
@@ -175,6 +183,25 @@ class TestConnection(_Connection):
             raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
         finally:
             self.log.finished(read, started, failed=failed)
+
+    def _started_unmeasured(self, query: str, words: str) -> Script:
+        read = self.log.started(query)
+        if self._context.state is not ContextState.IN_TRANSACTION:
+            self.log.outside = True
+        elif read.commits is not None or read.rolls_back or releases_guard(self._context, read):
+            raise refused(self._context, f"{words} {' '.join(read.heads[0][:2]).upper()}")
+        return read
+
+    async def _settled(self, physical: PhysicalConnection) -> None:
+        try:
+            await physical.settle()
+        except TimeoutError:
+            raise ConnectionLost(
+                f"the connection of {self._context.test_id} was closed: the server did not react within "
+                f"{SETTLE_S:g} s to the cancellation of: {self.log.last_shown}",
+                cause="its process is stopped, or the machine is overloaded",
+                remedy="the next test gets a new connection",
+            ) from None
 
     def _usable(self) -> PhysicalConnection:
         physical = self._physical if self._physical is not None else self.physical
@@ -237,23 +264,3 @@ for _name in _STATEMENT_METHODS:
         setattr(TestConnection, _name, _statement_method(_name))
 for _name in _COPY_METHODS:
     setattr(TestConnection, _name, _copy_method(_name))
-
-
-def _commit_refused(context: TDDTestContext, words: str) -> TransactionEnded:
-    return TransactionEnded(
-        f"{context.test_id}: {words} was refused",
-        cause="it would end the transaction that isolates this test, and leave its rows to the next tests",
-        remedy="write transactions as `async with connection.transaction():`, which nests; nothing was sent, "
-        "so the test may go on",
-    )
-
-
-def _as_savepoint_rollback(context: TDDTestContext, query: str) -> str:
-    """ROLLBACK undoes the test's work so far, and keeps the test in its transaction."""
-    if ";" in query.strip().rstrip(";"):
-        raise TransactionEnded(
-            f"{context.test_id}: ROLLBACK inside a string of several statements was refused",
-            cause="it would end the transaction that isolates this test",
-            remedy="send ROLLBACK alone, or use `async with connection.transaction():`",
-        )
-    return f"ROLLBACK TO SAVEPOINT {context.savepoint_name}"

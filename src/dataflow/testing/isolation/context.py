@@ -52,6 +52,7 @@ class TDDTestContext:
     created_at: float = field(default_factory=monotonic, repr=False)
     state: ContextState = field(default=ContextState.NEW, init=False)
     setup_s: float = field(default=0.0, init=False, repr=False)
+    ending: bool = field(default=False, init=False, repr=False)
     outer: TDDTestContext | None = field(default=None, init=False, repr=False)
     _connection: TestConnection | None = field(default=None, init=False, repr=False)
 
@@ -93,6 +94,10 @@ class TDDTestContext:
     def detach(self) -> None:
         self._connection = None
         self.state = ContextState.RELEASED
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is ContextState.RELEASED
 
     @property
     def holder(self) -> str:

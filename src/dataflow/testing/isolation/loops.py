@@ -58,7 +58,10 @@ class LoopBound(Generic[T]):
 
     def take_dead(self) -> list[T]:
         """Forget, and return, those whose loops were closed without closing their generators."""
-        return [self._objects.pop(loop) for loop in list(self._objects) if loop.is_closed()]
+        dead = [loop for loop in list(self._objects) if loop.is_closed()]
+        for loop in dead:
+            self._closers.pop(loop, None)  # it refers to its loop, and would keep it for ever
+        return [self._objects.pop(loop) for loop in dead]
 
     def clear(self) -> None:
         self._objects.clear()
@@ -101,9 +104,8 @@ class LoopPools:
 
     def drop_all(self) -> None:
         """Let go of every pool, without waiting; for the end of the process."""
-        self.abandon_dead()
         for pool in self._pools:
-            pool.drop_idle()
+            pool.abandon()
         self._pools.clear()
 
 

@@ -7,16 +7,17 @@ done on them is not its business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
-from dataflow.testing.errors import PoolExhausted
-from dataflow.testing.isolation.connection import PhysicalConnection
+from dataflow.testing.errors import NoTestConnection, PoolExhausted
 from dataflow.testing.isolation.context import TDDTestContext
+from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
 
 Connect = Callable[[], Awaitable[PhysicalConnection]]
-
-CLOSE_TIMEOUT_S = 5.0
 
 
 class ConnectionPool:
@@ -33,13 +34,13 @@ class ConnectionPool:
         self._timeout = timeout
         self._idle: list[PhysicalConnection] = []
         self._held: dict[PhysicalConnection, TDDTestContext] = {}
-        self._opening = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pending = 0  # being opened, or handed over to somebody who waits and has not woken up yet
+        self._waiting: deque[asyncio.Future[PhysicalConnection | None]] = deque()
         self._closed = False
 
     def get_size(self) -> int:
         """How many connections are open now, held or idle."""
-        return len(self._idle) + len(self._held) + self._opening
+        return len(self._idle) + len(self._held) + self._pending
 
     def get_min_size(self) -> int:
         return self._min_size
@@ -58,7 +59,8 @@ class ConnectionPool:
     async def fill(self) -> None:
         """Open connections up to the minimum, and one at least: it shows that the server can be used."""
         while self.get_size() < max(1, self._min_size):
-            self._idle.append(await self._open())
+            self._pending += 1
+            self._pass_on(await self._open())
 
     async def acquire(self, context: TDDTestContext) -> tuple[PhysicalConnection, bool]:
         """A connection for `context`, and whether it served another test before.
@@ -67,39 +69,52 @@ class ConnectionPool:
         """
         connection = self._take_idle()
         used_before = connection is not None
-        if connection is None and self.get_size() < self._max_size:
-            connection = await self._open()
-        elif connection is None:
-            connection, used_before = await self._wait_for_one(context)
+        if connection is None:
+            if self.get_size() < self._max_size:
+                self._pending += 1
+            else:
+                connection = await self._turn(context)
+                used_before = connection is not None
+            if connection is None:
+                connection = await self._open()
+            else:
+                self._pending -= 1
+        if self._closed:
+            terminate(connection)
+            raise _closed_meanwhile(context)
         self._held[connection] = context
         return connection, used_before
 
-    def release(self, connection: PhysicalConnection, *, reusable: bool) -> None:
-        """Take `connection` back; one that must not be used again is to be closed by the caller."""
+    def release(self, connection: PhysicalConnection, *, reusable: bool) -> bool:
+        """Take `connection` back; False when it is not kept, and the caller has to close it."""
         self._held.pop(connection, None)
-        if reusable and not self._closed and not connection.is_closed():
-            self._idle.append(connection)
-        self._wake_next()
+        kept = reusable and not self._closed and not connection.is_closed()
+        self._pass_on(connection if kept else None)
+        return kept
 
     async def close(self) -> None:
         """Close all connections in bounded time, those still held by force. Idempotent."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        held, self._held = list(self._held), {}
-        for connection in held:
-            connection.terminate()
+        idle = self._end()
         for connection in idle:
             await close_quietly(connection)
-        for future in self._waiting:
-            future.cancel()
 
     def abandon(self) -> None:
-        """Let go of connections whose event loop is closed: nothing can be awaited on them any more."""
+        """Let go of all connections without waiting, also when their event loop is closed."""
+        for connection in self._end():
+            terminate(connection)
+
+    def _end(self) -> list[PhysicalConnection]:
+        """Take the pool out of use; returns the idle connections, which nobody has closed yet."""
         self._closed = True
-        for connection in (*self._idle, *self._held):
-            hang_up(connection)
-        self._idle.clear()
+        for connection in self._held:
+            terminate(connection)
         self._held.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for future in waiting:
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_exception(_Closed())
+        idle, self._idle = self._idle, []
+        return idle
 
     def drop_idle(self) -> int:
         """Close idle connections without waiting; for a server that is near its limit, or gone."""
@@ -116,47 +131,61 @@ class ConnectionPool:
         return None
 
     async def _open(self) -> PhysicalConnection:
-        self._opening += 1
+        """Open one; its place is counted as pending already."""
         try:
-            return await self._connect()
+            connection = await self._connect()
         except BaseException:
-            self._wake_next()
+            self._pending -= 1
+            self._pass_on(None)
             raise
-        finally:
-            self._opening -= 1
+        self._pending -= 1
+        return connection
 
-    async def _wait_for_one(self, context: TDDTestContext) -> tuple[PhysicalConnection, bool]:
-        try:
-            async with asyncio.timeout(self._timeout):
-                while True:
-                    connection = self._take_idle()
-                    if connection is not None:
-                        return connection, True
-                    if self.get_size() < self._max_size:
-                        return await self._open(), False
-                    await self._one_turn()
-        except TimeoutError:
-            raise pool_exhausted(context, self._timeout, self._max_size, self._held.values()) from None
-
-    async def _one_turn(self) -> None:
-        future = asyncio.get_running_loop().create_future()
+    async def _turn(self, context: TDDTestContext) -> PhysicalConnection | None:
+        """Wait in the queue; gives a connection, or None for the right to open one. Either is pending then."""
+        future: asyncio.Future[PhysicalConnection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
-            await future
+            async with asyncio.timeout(self._timeout):
+                return await future
+        except TimeoutError:
+            if _given(future):
+                return future.result()
+            raise pool_exhausted(context, self._timeout, self._max_size, self._held.values()) from None
+        except _Closed:
+            raise _closed_meanwhile(context) from None
         except BaseException:
-            if future.done() and not future.cancelled():
-                self._wake_next()  # the turn was given to us, and we cannot use it
+            if _given(future):  # it was our turn, and we cannot use it any more
+                self._pending -= 1
+                self._pass_on(future.result())
             raise
-        finally:
-            if future in self._waiting:
-                self._waiting.remove(future)
 
-    def _wake_next(self) -> None:
+    def _pass_on(self, connection: PhysicalConnection | None) -> None:
+        """Give a free connection, or the free place of one (None), to whoever waits longest."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
-                future.set_result(None)
+                self._pending += 1
+                future.set_result(connection)
                 return
+        if connection is not None:
+            self._idle.append(connection)
+
+
+class _Closed(Exception):
+    """The pool was closed while somebody waited."""
+
+
+def _given(future: asyncio.Future[PhysicalConnection | None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _closed_meanwhile(context: TDDTestContext) -> NoTestConnection:
+    return NoTestConnection(
+        f"{context.holder}: the pool was closed while it waited for a connection",
+        cause="teardown_tdd_infrastructure() or the end of the event loop came before the end of a task",
+        remedy="await or cancel your tasks before",
+    )
 
 
 def pool_exhausted(
@@ -174,25 +203,37 @@ def pool_exhausted(
 async def close_quietly(connection: PhysicalConnection) -> None:
     """Close a connection in bounded time; if it does not answer, drop it."""
     try:
-        await connection.close(timeout=CLOSE_TIMEOUT_S)
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await connection.close(timeout=CLOSE_TIMEOUT_S)
+    except asyncio.CancelledError:
+        terminate(connection)
+        raise
     except Exception:  # it is being thrown away: how it ended does not matter
-        connection.terminate()
+        terminate(connection)
 
 
 def terminate(connection: PhysicalConnection) -> None:
-    """Close a connection without waiting, also when its loop is closed."""
-    try:
+    """Close a connection without waiting, also when its loop does not run any more."""
+    with contextlib.suppress(RuntimeError):  # "Event loop is closed"
         connection.terminate()
-    except RuntimeError:  # "Event loop is closed"
+    if not _in_its_loop(connection):
         hang_up(connection)
 
 
+def _in_its_loop(connection: PhysicalConnection) -> bool:
+    try:
+        return asyncio.get_running_loop() is connection._loop
+    except RuntimeError:
+        return False
+
+
 def hang_up(connection: PhysicalConnection) -> None:
-    """Shut the socket of a connection whose loop is closed, so that the server ends its backend."""
+    """Shut the socket at once, so that the server ends its backend; the loop would do that when it runs next."""
     transport = getattr(connection, "_transport", None)
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is not None:
-        try:
-            sock.shutdown(2)
-        except OSError:
-            return
+    given = transport.get_extra_info("socket") if transport is not None else None
+    if given is None or given.fileno() < 0:
+        return
+    with contextlib.suppress(OSError):
+        # A socket of our own: what uvloop gives has no shutdown().
+        with socket.socket(fileno=os.dup(given.fileno())) as own:
+            own.shutdown(socket.SHUT_RDWR)

@@ -8,9 +8,11 @@ from typing import Literal
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from dataflow.testing.errors import SavepointGone, TransactionEnded, TransactionError
-from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
+from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionEnded, TransactionError
+from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
+from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.sql import quote_identifier
 
 # Locks of the session outlive a rollback; after it they are given up in the same round trip.
 _AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all()"
@@ -73,6 +75,7 @@ class TDDTransactionManager:
         context.state = ContextState.ENDED
         physical = _physical(connection)
         if rollback is False:
+            connection.log.outside = True  # settings and temporary tables stay as well
             await transaction.commit()
             return
         undo = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}"
@@ -150,6 +153,15 @@ def _transaction_ended(connection: TestConnection, context: TDDTestContext) -> T
     )
 
 
+def not_clean(problem: str) -> DatabaseNotClean:
+    return DatabaseNotClean(
+        f"the database may hold rows of an earlier test: {problem}",
+        cause="that test left the transaction that isolates it",
+        remedy="mend or deselect that test and run again; the embedded server gives each run a new "
+        "database, in one of your own look for the rows",
+    )
+
+
 def _physical(connection: TestConnection) -> PhysicalConnection:
     if not isinstance(connection, TestConnection):
         raise TransactionError(
@@ -157,13 +169,6 @@ def _physical(connection: TestConnection) -> PhysicalConnection:
             remedy="use get_database_manager().get_test_connection(context), or context.connection",
         )
     return connection.physical
-
-
-def quote_identifier(name: str) -> str:
-    """A name as SQL, whatever characters it has."""
-    if "\0" in name or not name:
-        raise ValueError(f"{name!r} cannot be a name in SQL")
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _quoted(context: TDDTestContext) -> str:

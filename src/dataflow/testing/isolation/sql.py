@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cached_property, lru_cache
 
 _LEXEME_PATTERN = r"""
-      (?P<space>\s+ | --[^\n]*)
+      (?P<space>[ \t\r\n\f\v]+ | --[^\r\n]*)
     | (?P<comment>/\*)
-    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*")
+    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'(?:[ \t\f\v]*[\r\n]\s*'(?:[^'\\]|\\.|'')*')*
+        | '(?:[^']|'')*' | "(?:[^"]|"")*")
     | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
     | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
     | (?P<end>;)
@@ -48,36 +48,47 @@ _SETTINGS = {"set", "reset", "notify", "listen", "unlisten"}
 _DATA = frozenset(_QUERIES | _CHANGES | _CONTROL | _SETTINGS)
 # Statements whose effect on the session outlives a rollback.
 _SESSION = frozenset({"prepare", "deallocate", "discard", "load"})
+_TRANSACTION = frozenset({"commit", "end", "prepare", "rollback", "abort", "savepoint", "release"})
+# SELECT … INTO makes a table. A column or string of that name only costs a look at the schema.
+_INTO = re.compile(r"(?<!insert )(?<!merge )\binto\b", re.IGNORECASE)
 
 
-class Script(NamedTuple):
+class Script:
     """What is in a string of SQL.
 
     :param heads: for each statement its first words in lower case, quoted names as written (at most four).
+    :param selects_into: a query may make a table.
     """
 
-    heads: tuple[tuple[str, ...], ...]
+    def __init__(self, heads: tuple[tuple[str, ...], ...], *, selects_into: bool = False) -> None:
+        self.heads = heads
+        self.selects_into = selects_into
 
-    @property
+    @cached_property
     def changes_schema(self) -> bool:
         """At least one statement is neither a query nor a change of rows: count it as schema work."""
-        return any(head[0] not in _DATA for head in self.heads)
+        return self.selects_into or any(head[0] not in _DATA for head in self.heads)
 
-    @property
+    @cached_property
     def leaves_session_state(self) -> bool:
         return any(head[0] in _SESSION for head in self.heads)
 
-    @property
+    @cached_property
+    def controls_transaction(self) -> bool:
+        """False for most: then nothing of what follows can be true."""
+        return any(head[0] in _TRANSACTION for head in self.heads)
+
+    @cached_property
     def commits(self) -> str | None:
         """The words of the first statement that would make the work permanent."""
         return next((" ".join(head[:2]).upper() for head in self.heads if _is_commit(head)), None)
 
-    @property
+    @cached_property
     def rolls_back(self) -> bool:
         """A statement would end the transaction by undoing it (and not merely go back to a savepoint)."""
         return any(_is_rollback(head) for head in self.heads)
 
-    @property
+    @cached_property
     def savepoint_changes(self) -> tuple[tuple[str, str], ...]:
         """What happens to savepoints: pairs of ``set``, ``release`` or ``rollback`` and a name."""
         return tuple(change for head in self.heads if (change := _savepoint_change(head)) is not None)
@@ -88,8 +99,17 @@ def script(sql: str) -> Script:
     return _read_cached(sql) if len(sql) <= _CACHED_LENGTH else _read(sql)
 
 
+def quote_identifier(name: str) -> str:
+    """A name as SQL, whatever characters it has."""
+    if "\0" in name or not name:
+        raise ValueError(f"{name!r} cannot be a name in SQL")
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _read(sql: str) -> Script:
-    return Script(tuple(_heads(sql)))
+    heads = tuple(_heads(sql))
+    selects = any(head[0] in ("select", "with") for head in heads)
+    return Script(heads, selects_into=selects and _INTO.search(sql) is not None)
 
 
 # Tests run the same strings again and again; very long ones are rare, and not worth the memory.
@@ -107,6 +127,8 @@ def _heads(sql: str) -> Iterator[tuple[str, ...]]:
             if head:
                 yield tuple(head)
             head, previous = [], ""
+            continue
+        if not head and text == "(":
             continue
         word = text.lower() if kind == "word" else text
         if head and head[0] == "create":

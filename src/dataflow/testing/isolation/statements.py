@@ -13,13 +13,28 @@ SHOWN_LENGTH = 200
 class StatementLog:
     """Sums over the statements of one test, and the last of them.
 
+    :param guard: the savepoint at which the test began.
+    :ivar outside: a statement ran in no test transaction, so what it did to the session was not undone.
+
     Times are wall-clock seconds seen by the client. `schema_s` counts statements that are neither queries nor
     changes of rows, `data_s` all others.
     """
 
-    __slots__ = ("count", "data_s", "last", "savepoints", "schema_changed", "schema_s", "session_changed")
+    __slots__ = (
+        "_guard",
+        "count",
+        "data_s",
+        "last",
+        "outside",
+        "savepoints",
+        "schema_changed",
+        "schema_s",
+        "session_changed",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, guard: str = "") -> None:
+        self._guard = guard
+        self.outside = False
         self.count = 0
         self.schema_s = 0.0
         self.data_s = 0.0
@@ -41,7 +56,9 @@ class StatementLog:
             self.session_changed = self.session_changed or read.leaves_session_state
         else:
             self.data_s += elapsed
-        if not failed:
+        if read.controls_transaction and not failed:
+            if read.rolls_back:
+                self.savepoints.clear()
             for change, name in read.savepoint_changes:
                 self._follow(change, name)
 
@@ -49,6 +66,8 @@ class StatementLog:
         """Keep the list of open savepoints; PostgreSQL has no view of them."""
         if change == "set":
             self.savepoints.append(name)
+        elif name == self._guard:
+            self.savepoints.clear()
         elif name in self.savepoints:
             last = len(self.savepoints) - 1 - self.savepoints[::-1].index(name)
             del self.savepoints[last + (change == "rollback") :]

@@ -15,8 +15,9 @@ from dataflow.testing.runtime import runtime
 if TYPE_CHECKING:
     import asyncpg
 
-    from dataflow.testing.isolation.connection import PhysicalConnection, TestConnection
+    from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.isolation.context import TDDTestContext
+    from dataflow.testing.isolation.physical import PhysicalConnection
     from dataflow.testing.recipes.resources import TDDResourceManager
     from dataflow.testing.runtime import Runtime
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import BinariesNotFound, ServerError, ServerUnreachable
+from dataflow.testing.errors import BinariesNotFound, ServerError, ServerStartFailed, ServerUnreachable
 from dataflow.testing.server.embedded import EmbeddedLease, EmbeddedOptions, lease_database
 from dataflow.testing.server.external import GUIDE_DSN, answers, check_test_database
 from dataflow.testing.settings import Settings
@@ -21,6 +21,7 @@ class ExternalServer(NamedTuple):
     description: str
     attempts: tuple[str, ...] = ()
     alive: bool = True
+    restarts: int = 0
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -40,6 +41,10 @@ class EmbeddedServer(NamedTuple):
     @property
     def alive(self) -> bool:
         return self.lease.alive
+
+    @property
+    def restarts(self) -> int:
+        return self.lease.restarts
 
     def close(self) -> None:
         self.lease.close()
@@ -67,7 +72,7 @@ async def choose(
     attempts = (f"{GUIDE_DSN.where} (the default address): {refusal}",)
     try:
         lease = lease_database(embedded_options(settings), what=what)
-    except BinariesNotFound as error:
+    except (BinariesNotFound, ServerStartFailed) as error:
         raise _nothing_usable(attempts, error) from error
     started = "started" if lease.started else "was running"
     return EmbeddedServer(lease, f"embedded PostgreSQL {lease.version} ({lease.provider}), {started}", attempts)
@@ -90,7 +95,7 @@ async def _refusal_of_guide_address(try_login: TryLogin) -> str | None:
     return None
 
 
-def _nothing_usable(attempts: tuple[str, ...], error: BinariesNotFound) -> ServerUnreachable:
+def _nothing_usable(attempts: tuple[str, ...], error: ServerError) -> ServerUnreachable:
     tried = "".join(f"\n    - {attempt}" for attempt in attempts)
     return ServerUnreachable(
         f"no PostgreSQL server can be used; tried:{tried}\n    - embedded: {error.what}",

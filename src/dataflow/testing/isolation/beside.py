@@ -1,0 +1,115 @@
+"""Connections beside the pool: plain ones, in no transaction, for fixtures that commit on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from dataflow.testing.isolation.chosen import ChosenServer
+from dataflow.testing.isolation.context import TDDTestContext
+from dataflow.testing.isolation.loops import LoopBound
+from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
+from dataflow.testing.isolation.pool import close_quietly, pool_exhausted, terminate
+
+if TYPE_CHECKING:
+    from dataflow.testing.settings import Settings
+
+
+class Beside:
+    """Single connections, counted against a limit, and plain `asyncpg.Pool` objects, one per event loop."""
+
+    def __init__(self, settings: Callable[[], Settings], chosen: ChosenServer) -> None:
+        self._settings = settings
+        self._chosen = chosen
+        self._open: dict[PhysicalConnection, TDDTestContext] = {}
+        self._opening = 0
+        self._pools = LoopBound(self._make_pool, _close_pool)
+
+    def __len__(self) -> int:
+        return len(self._open) + self._opening
+
+    @property
+    def holders(self) -> tuple[TDDTestContext, ...]:
+        return tuple(self._open.values())
+
+    async def open(self, context: TDDTestContext, connect: Callable[[], Any]) -> PhysicalConnection:
+        """
+        :raises PoolExhausted: there are as many as the settings allow.
+        """
+        limit = self._settings().max_beside_pool
+        if len(self) >= limit:
+            raise pool_exhausted(context, 0, limit, self.holders)
+        self._opening += 1
+        try:
+            physical: PhysicalConnection = await connect()
+        finally:
+            self._opening -= 1
+        self._open[physical] = context
+        return physical
+
+    async def close(self, physical: PhysicalConnection) -> None:
+        self._open.pop(physical, None)
+        if not physical.is_closed():
+            await close_quietly(physical)
+
+    def discard(self, context: TDDTestContext) -> None:
+        for physical in [held for held, holder in self._open.items() if holder is context]:
+            del self._open[physical]
+            terminate(physical)
+
+    async def pool(self) -> asyncpg.Pool:
+        pool = self._pools.of_running_loop()
+        await pool
+        return pool
+
+    async def close_all(self) -> None:
+        """Close everything that belongs to the running loop, and hang up the rest."""
+        await self._pools.close_own()
+        for physical in list(self._open):
+            if physical._loop is asyncio.get_running_loop():
+                await self.close(physical)
+        self.drop_all()
+
+    def drop_all(self) -> None:
+        """Hang up without waiting."""
+        for pool in self._pools:
+            _terminate_pool(pool)
+        self._pools.clear()
+        for physical in list(self._open):
+            terminate(physical)
+        self._open.clear()
+
+    def _make_pool(self) -> asyncpg.Pool:
+        settings = self._settings()
+        server = self._chosen.current
+        most = max(1, settings.max_beside_pool)
+        return asyncpg.create_pool(
+            **_without_jit(server.dsn.asyncpg_arguments() if server else {}),
+            min_size=min(3, most),
+            max_size=most,
+            command_timeout=settings.timeout,
+        )
+
+
+async def _close_pool(pool: asyncpg.Pool) -> None:
+    """In bounded time: by itself it waits for every connection that somebody forgot to release."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def _terminate_pool(pool: asyncpg.Pool) -> None:
+    try:
+        pool.terminate()
+    except RuntimeError:  # its event loop is closed: what it held ends with the process
+        return
+
+
+def _without_jit(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Compiling queries costs more than the small queries of tests take."""
+    return arguments | {"server_settings": {"jit": "off", **arguments.get("server_settings", {})}}

@@ -1,0 +1,126 @@
+"""The server of this process: chosen once, watched, and entered again after it was away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from dataflow.testing.errors import ServerUnreachable
+from dataflow.testing.events import Emit, ServerChosen, ServerRestarted
+from dataflow.testing.isolation.connecting import connect
+from dataflow.testing.isolation.physical import PhysicalConnection
+
+if TYPE_CHECKING:
+    from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.settings import Settings
+
+# Seconds that a run waits for a server that is just being started again. It does so once: after that a server
+# that is gone is refused at once, so that a thousand tests do not wait a thousand times.
+RESTART_PATIENCE_S = 10.0
+
+ChooseServer = Callable[["Settings", str | None], Awaitable["Server"]]
+
+log = logging.getLogger("dataflow.testing")
+
+
+class ChosenServer:
+    """Chooses at the first need, whoever comes first: many tasks, loops and threads get the same server."""
+
+    def __init__(self, settings: Callable[[], Settings], choose: ChooseServer, emit: Emit) -> None:
+        self._settings = settings
+        self._choose = choose
+        self._emit = emit
+        self._choosing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._threads = threading.Lock()
+        self.current: Server | None = None
+        self._url: str | None = None
+        self._gone = False
+        self._restarts = 0
+
+    def fits(self, url: str | None) -> bool:
+        """Whether the server in use is what `url` asks for; None: any."""
+        return self.current is not None and url in (None, self._url)
+
+    async def ensure(self, url: str | None = None) -> Server:
+        """The server in use; the first call chooses it. One of another URL must have been released before.
+
+        :raises ServerError: none can be used, or the one in use has gone.
+        """
+        if self.current is not None:
+            return living(self.current)
+        lock = self._choosing.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with lock:  # the waits of its holder are bounded
+            if self.current is not None:
+                return living(self.current)
+            started = perf_counter()
+            server = await self._choose(self._settings(), url)
+            return self._adopt(server, url, (perf_counter() - started) * 1e3)
+
+    async def connect(self) -> PhysicalConnection:
+        """Open a connection. While the server is being started again, this waits for it.
+
+        :raises ServerError: it cannot be entered.
+        """
+        server = await self.ensure()
+        settings = self._settings()
+        refusals: list[str] = []
+        try:
+            connection = await connect(
+                server.dsn,
+                timeout=settings.pool_timeout,
+                command_timeout=settings.timeout,
+                patience=0.0 if self._gone else RESTART_PATIENCE_S,
+                worth_waiting=lambda: server.alive,
+                refused=refusals.append,
+            )
+        except ServerUnreachable:
+            self._gone = True
+            living(server)
+            raise
+        self._gone = False
+        self._note_restart(server, refusals)
+        return connection
+
+    def release(self) -> None:
+        """Give the server back. Idempotent."""
+        server, self.current, self._url = self.current, None, None
+        self._gone, self._restarts = False, 0
+        if server is not None:
+            server.close()
+            log.debug("gave back: %s", server.description)
+
+    def _adopt(self, server: Server, url: str | None, duration_ms: float) -> Server:
+        with self._threads:
+            if self.current is not None:  # a loop in another thread was faster
+                server.close()
+                return self.current
+            self.current, self._url = server, url
+        log.debug("server: %s, ready in %.0f ms; not used: %s", server.description, duration_ms, server.attempts)
+        self._emit(ServerChosen(server.description, server.attempts, duration_ms))
+        return server
+
+    def _note_restart(self, server: Server, refusals: list[str]) -> None:
+        known, self._restarts = self._restarts, server.restarts
+        if refusals or self._restarts > known:
+            why = f": {refusals[0]}" if refusals else ""
+            log.debug("server restarted%s", why)
+            self._emit(ServerRestarted(f"the server went away during the run and came back{why}"))
+
+
+def living(server: Server) -> Server:
+    """
+    :raises ServerUnreachable: it is known to have gone for good.
+    """
+    if server.alive:
+        return server
+    raise ServerUnreachable(
+        f"{server.description} went away in the middle of the run",
+        cause="its keeper process was killed, or the machine ran out of memory",
+        remedy="run the tests again, a new server starts by itself; the tables that session fixtures made "
+        "went with the old one, so the other tests of this run cannot go on",
+    )
