@@ -27,7 +27,8 @@ class ContextReleased(NamedTuple):
     """A test gave its connection back: what its isolation cost, in ms, and whether it held.
 
     `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
-    `problem`: what was wrong at the end; `harmless` when no other test can notice it.
+    `problem`: what was wrong at the end; `harmless` when no other test can notice it. `isolated`: all that it
+    did, it did in a transaction that was rolled back, so that nothing of it can have stayed.
     """
 
     test_id: str
@@ -38,6 +39,7 @@ class ContextReleased(NamedTuple):
     statements: int
     problem: str | None = None
     harmless: bool = True
+    isolated: bool = True
 
 
 class ConnectionLeaked(NamedTuple):

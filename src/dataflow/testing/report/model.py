@@ -54,7 +54,9 @@ class Summary(NamedTuple):
     settings: tuple[str, ...]
     tests: int
     phases: tuple[Phase, ...]
+    isolated: int
     rolled_back: int
+    outside: int
     problems: tuple[str, ...]
     slow: tuple[SlowTest, ...]
     slow_not_shown: int
@@ -104,13 +106,17 @@ class Report:
 
     def summary(self) -> Summary:
         released = self._of(ContextReleased)
+        outside = {event.test_id for event in released if not event.isolated}
+        isolated = {event.test_id for event in released} - outside
         slow = _slow_tests(released, self.slow_ms)
         return Summary(
             servers=_distinct(self._of(ServerChosen)),
             settings=self.settings,
             tests=len({event.test_id for event in released}),
             phases=_phases(released),
-            rolled_back=len({event.test_id for event in released if event.problem is None}),
+            isolated=len(isolated),
+            rolled_back=len({event.test_id for event in released if event.problem is None} & isolated),
+            outside=len(outside),
             problems=tuple(event.problem for event in released if event.problem is not None),
             slow=tuple(slow[:SLOWEST_SHOWN]),
             slow_not_shown=max(0, len(slow) - SLOWEST_SHOWN),

@@ -66,9 +66,11 @@ def _isolation(summary: Summary) -> Iterator[str]:
     if not summary.tests:
         return
     yield (
-        f"isolation  {summary.rolled_back} of {summary.tests} tests: all work rolled back, "
+        f"isolation  {summary.rolled_back} of {summary.isolated} tests: all work rolled back, "
         "in the transaction it began in"
     )
+    if summary.outside:
+        yield f"           {summary.outside} used a connection outside of it: what they committed stays"
     yield "           not proven: that nothing was committed through other connections"
     for problem in summary.problems:
         yield f"           {problem}"
