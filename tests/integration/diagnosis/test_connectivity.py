@@ -91,6 +91,14 @@ def test_a_url_that_cannot_be_read_is_a_result_and_not_repeated() -> None:
     assert "s3cret" not in str(found)
 
 
+def test_a_url_that_would_be_misread_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://u:12/s3cret_test@h/a_test")
+    found = asyncio.run(check_database_connectivity())
+    assert not found
+    assert found.checks[0].name == "settings"
+    assert "s3cret" not in str(found)
+
+
 def test_the_embedded_server_is_started_for_the_question_and_stopped_again(
     embedded_is_down: EmbeddedOptions, runtime: Runtime
 ) -> None:
@@ -111,10 +119,12 @@ def test_a_server_that_ran_before_runs_on(embedded_is_down: EmbeddedOptions) -> 
     assert status.users == ()
 
 
-def test_the_server_in_use_is_asked_and_kept(options: EmbeddedOptions, runtime: Runtime) -> None:
+def test_the_server_in_use_is_asked_and_kept(embedded_is_down: EmbeddedOptions, runtime: Runtime) -> None:
     async def ask_while_in_use() -> None:
         server = await runtime.manager.ensure_server()
-        assert await check_database_connectivity()
+        found = await check_database_connectivity()
+        assert found.server == server.description  # another lease would say that the server was running
+        assert found
         assert runtime.manager.server is server
         assert server.alive
         await runtime.close()

@@ -99,7 +99,17 @@ def test_where_nothing_is_installed_it_says_so(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert "asyncpg: not installed" in done.stdout
     assert "[failed]  connection: " in done.stdout
-    assert "psutil is not installed" in done.stdout
+    assert "[skipped] memory: psutil is not installed" in done.stdout
+
+
+def test_the_connection_string_that_is_set_is_judged_by_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://me:s3cret@h/shop")
+    assert not tdd_support.verify_connection_string()
+    monkeypatch.setenv("DATAFLOW_TDD_ALLOW_DATABASE", "shop")
+    parsed = tdd_support.verify_connection_string()
+    assert parsed
+    assert (parsed.username, parsed.origin) == ("me", "TEST_DATABASE_URL")
+    assert tdd_support.verify_connection_string("postgresql://you@h/a_test").username == "you"
 
 
 def test_the_guides_names_lead_here() -> None:

@@ -233,6 +233,9 @@ async def test_recovery_refuses_what_it_cannot_isolate(runtime: Runtime, by_pass
             foreign = await recover_from_savepoint_error(plain, context)
             assert foreign.outcome is Outcome.REFUSED
             assert "not the connection of the context" in str(foreign)
+            async with runtime.test_context("other") as other:
+                mixed_up = await recover_from_savepoint_error(context.connection, other)
+                assert mixed_up.outcome is Outcome.REFUSED
             begun = TDDTestContext("bare")
             connection = await runtime.manager.get_test_connection(begun)
             refused = await recover_from_savepoint_error(connection, begun)

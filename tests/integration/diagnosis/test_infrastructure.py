@@ -69,6 +69,21 @@ def test_inside_a_test_its_connection_and_transaction_stay(
     asyncio.run(check_in_a_test())
 
 
+def test_a_server_in_use_stays_in_use(
+    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+
+    async def check_between_tests() -> None:
+        await runtime.manager.initialize()
+        server = runtime.manager.server
+        assert await check_tdd_infrastructure_status()
+        assert runtime.manager.server is server
+        await runtime.close()
+
+    asyncio.run(check_between_tests())
+
+
 def test_an_exhausted_pool_is_found_out(
     by_password: Dsn, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
 ) -> None:
