@@ -62,18 +62,25 @@ class Cache:
     def wait_gone(self) -> None:
         self.wait_until(lambda: not self.processes(), f"the processes of {self.path} end")
 
-    def client(self, body: str, **options: object) -> subprocess.Popen[str]:
-        """Another process that leases a database as `lease` and then runs `body`."""
+    def client(
+        self, body: str, *, before: str = "", cwd: Path | None = None, **options: object
+    ) -> subprocess.Popen[str]:
+        """Another process that runs `before`, leases a database as `lease`, and then runs `body`."""
         arguments = {"cache_dir": str(self.path), "idle_s": 60.0, **options}
         program = (
             "import json, os, signal, sys, time; from pathlib import Path\n"
             "from dataflow.testing.server.embedded import EmbeddedOptions, lease_database\n"
             f"given = json.loads({json.dumps(arguments)!r}); given['cache_dir'] = Path(given['cache_dir'])\n"
+            f"{before}\n"
             "lease = lease_database(EmbeddedOptions(**given), what='a client')\n"
             f"{body}\n"
         )
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-c", program],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
         )
 
     @staticmethod

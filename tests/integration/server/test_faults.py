@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,10 @@ def test_a_killed_keeper_takes_postgres_with_it(cache: Cache) -> None:
         assert _works(cache) is True
     assert keeper not in cache.keepers()
     assert len(cache.servers()) == 1
+    # Nobody was there to drop the killed keeper's leases: the next one does it.
+    watcher = lease_database(cache.options(), what="watcher")
+    cache.wait_until(lambda: lease.dsn.database not in cache.databases(watcher.dsn), "the old one is dropped")
+    watcher.close()
 
 
 def test_a_killed_postgres_ends_its_keeper_and_the_leases(cache: Cache) -> None:
@@ -78,6 +83,28 @@ def test_everything_killed_at_once(cache: Cache) -> None:
         process.send_signal(signal.SIGKILL)
     lease.close()
     assert _works(cache) is True
+
+
+def test_the_number_of_a_killed_server_may_be_another_programs(cache: Cache) -> None:
+    """After a restart of a container numbers come again; postgres alone would refuse to start."""
+    lease = lease_database(cache.options(), what="first")
+    pid_file = cache.only_directory() / "data" / "postmaster.pid"
+    number, *rest = pid_file.read_text().splitlines()
+    owner = cache.only_server().uids().real
+    for process in [*cache.keepers(), *cache.servers()]:
+        process.send_signal(signal.SIGKILL)
+    lease.close()
+    cache.wait_gone()
+    with subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None) as other:
+        try:
+            pid_file.write_text("\n".join([str(other.pid), *rest, ""]))
+            assert number != str(other.pid)
+            assert _works(cache) is True
+            assert other.poll() is None
+            log = (cache.only_directory() / "control" / "keeper.log").read_text()
+            assert "as it is" not in log  # the data was not given up either
+        finally:
+            other.kill()
 
 
 def test_a_killed_starter_does_not_hold_up_the_next(cache: Cache) -> None:

@@ -161,8 +161,10 @@ def test_the_keeper_keeps_nothing_of_the_run_that_started_it(cache: Cache) -> No
         for name in ("selectors", "logging", "psycopg"):
             Path(directory, f"{name}.py").write_text("raise AssertionError('a module of the user')")
         client = cache.client(
-            "sys.path.insert(0, os.getcwd()); os.environ.update(PGHOST='/nowhere', PGOPTIONS='-c x')\n"
-            "print(lease.dsn.database, flush=True); sys.stdin.read(); lease.close()"
+            "print(lease.dsn.database, flush=True); sys.stdin.read(); lease.close()",
+            before="import subprocess; sys.path[:0] = ['', os.getcwd()]\n"
+            "os.environ.update(PGHOST='/nowhere', PGOPTIONS='-c x', PYTHONPATH='.')",
+            cwd=Path(directory),
         )
         assert client.stdout is not None
         client.stdout.readline()

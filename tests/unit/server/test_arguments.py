@@ -35,6 +35,10 @@ def test_a_server_with_a_port_wants_a_password_and_lets_only_the_test_role_in() 
     assert {line[-1] for line in network} == {"scram-sha-256"}
 
 
+def test_a_killed_server_leaves_no_shared_memory_outside_its_data_directory() -> None:
+    assert _settings(_SOCKET)["dynamic_shared_memory_type"] == "mmap"
+
+
 def test_nothing_is_synced_to_disk() -> None:
     settings = _settings(_SOCKET)
     assert {settings[name] for name in ("fsync", "synchronous_commit", "full_page_writes")} == {"off"}

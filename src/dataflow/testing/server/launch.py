@@ -114,9 +114,9 @@ def _environment() -> dict[str, str]:
     # A server that lives on must not inherit one run's PG*, coverage or warning variables.
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     package_root = str(Path(__file__).resolve().parents[3])
-    return (
-        kept | {"PYTHONPATH": package_root, "PYTHONDONTWRITEBYTECODE": "1"} if _needs_path(package_root) else kept
-    )
+    if _needs_path(package_root):
+        kept["PYTHONPATH"] = package_root
+    return kept
 
 
 def _needs_path(package_root: str) -> bool:
