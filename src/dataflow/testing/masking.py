@@ -8,7 +8,8 @@ MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s]*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<before>\b(?:pgpassword|password|passwd|pwd)\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
+    r"(?P<before>\b(?:pgpassword|password|passwd|pwd)[\"']?\s*[=:]\s*)"
+    r"(?:\*\*\*|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
 # SQL: CREATE ROLE … PASSWORD 'secret'

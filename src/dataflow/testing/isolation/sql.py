@@ -56,7 +56,7 @@ _INTO = re.compile(r"(?<!insert )(?<!merge )\binto\b", re.IGNORECASE)
 class Script:
     """What is in a string of SQL.
 
-    :param heads: for each statement its first words in lower case, quoted names as written (at most four).
+    :param heads: for each statement its first words in lower case, quoted names as written.
     :param selects_into: a query may make a table.
     """
 
@@ -115,6 +115,8 @@ def _read(sql: str) -> Script:
 # Tests run the same strings again and again; very long ones are rare, and not worth the memory.
 _CACHED_LENGTH = 10_000
 _read_cached = lru_cache(maxsize=1024)(_read)
+# The most words of a head: ROLLBACK WORK TO SAVEPOINT name.
+_HEAD = 5
 
 
 def _heads(sql: str) -> Iterator[tuple[str, ...]]:
@@ -133,9 +135,9 @@ def _heads(sql: str) -> Iterator[tuple[str, ...]]:
         word = text.lower() if kind == "word" else text
         if head and head[0] == "create":
             depth += _depth_change(previous, word, depth)
-        if kind != "end" and len(head) < 4:
+        if kind != "end" and len(head) < _HEAD:
             head.append(word)
-        if single and len(head) == 4:
+        if single and len(head) == _HEAD:
             break  # the rest of a long statement cannot matter
         previous = word
     if head:
