@@ -331,4 +331,5 @@ def _released(
         statements=log.count,
         problem=problem,
         harmless=harmless,
+        isolated=not log.outside,
     )
