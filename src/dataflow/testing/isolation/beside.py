@@ -27,6 +27,7 @@ class Beside:
         self._open: dict[PhysicalConnection, TDDTestContext] = {}
         self._opening = 0
         self._pools = LoopBound(self._make_pool, _close_pool)
+        self._of_loop: LoopBound[set[PhysicalConnection]] = LoopBound(set, _close_each)
 
     def __len__(self) -> int:
         return len(self._open) + self._opening
@@ -48,10 +49,14 @@ class Beside:
         finally:
             self._opening -= 1
         self._open[physical] = context
+        self._of_loop.take_dead()
+        self._of_loop.of_running_loop().add(physical)
         return physical
 
     async def close(self, physical: PhysicalConnection) -> None:
         self._open.pop(physical, None)
+        for opened in self._of_loop:
+            opened.discard(physical)
         if not physical.is_closed():
             await close_quietly(physical)
 
@@ -61,6 +66,7 @@ class Beside:
             terminate(physical)
 
     async def pool(self) -> asyncpg.Pool:
+        self._pools.take_dead()
         pool = self._pools.of_running_loop()
         await pool
         return pool
@@ -68,9 +74,7 @@ class Beside:
     async def close_all(self) -> None:
         """Close everything that belongs to the running loop, and hang up the rest."""
         await self._pools.close_own()
-        for physical in list(self._open):
-            if physical._loop is asyncio.get_running_loop():
-                await self.close(physical)
+        await self._of_loop.close_own()
         self.drop_all()
 
     def drop_all(self) -> None:
@@ -78,6 +82,7 @@ class Beside:
         for pool in self._pools:
             _terminate_pool(pool)
         self._pools.clear()
+        self._of_loop.clear()
         for physical in list(self._open):
             terminate(physical)
         self._open.clear()
@@ -101,6 +106,12 @@ async def _close_pool(pool: asyncpg.Pool) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+async def _close_each(opened: set[PhysicalConnection]) -> None:
+    for physical in list(opened):
+        if not physical.is_closed():
+            await close_quietly(physical)
 
 
 def _terminate_pool(pool: asyncpg.Pool) -> None:

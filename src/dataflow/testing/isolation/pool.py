@@ -12,6 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from dataflow.testing.errors import NoTestConnection, PoolExhausted
 from dataflow.testing.isolation.context import TDDTestContext
@@ -229,7 +230,7 @@ def _in_its_loop(connection: PhysicalConnection) -> bool:
 
 def hang_up(connection: PhysicalConnection) -> None:
     """Shut the socket at once, so that the server ends its backend; the loop would do that when it runs next."""
-    transport = getattr(connection, "_transport", None)
+    transport: Any = getattr(connection, "_transport", None)
     given = transport.get_extra_info("socket") if transport is not None else None
     if given is None or given.fileno() < 0:
         return
@@ -237,3 +238,7 @@ def hang_up(connection: PhysicalConnection) -> None:
         # A socket of our own: what uvloop gives has no shutdown().
         with socket.socket(fileno=os.dup(given.fileno())) as own:
             own.shutdown(socket.SHUT_RDWR)
+    if connection._loop.is_closed():
+        # The last step of asyncio's transport, which nobody else will take; without it the socket stays open.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            transport._call_connection_lost(None)

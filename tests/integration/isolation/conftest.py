@@ -1,0 +1,94 @@
+"""Runtimes without pytest's fixtures in between, and a plain connection that sees what is in the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.events import Event
+from dataflow.testing.runtime import Runtime
+
+# The machine's own profile must not matter.
+PLAIN = {"pool_size": 4, "pool_max_overflow": 2, "pool_timeout": 10, "timeout": 20}
+
+
+class Watched(Runtime):
+    """A runtime that keeps its events."""
+
+    def __init__(self, **settings: object) -> None:
+        self.events: list[Event] = []
+        given = {name: str(value) for name, value in {**PLAIN, **settings}.items()}
+        super().__init__(command_line=given, listener=self.events.append)
+
+    @property
+    def dsn(self) -> Dsn:
+        return self.manager.server.dsn
+
+    def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Over a connection that has nothing to do with the runtime, and commits."""
+        return ask(self.dsn, statement, *values)
+
+    def backends(self) -> int:
+        """Client backends of the test database, counted from outside."""
+        ((count,),) = self.ask(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return int(count)
+
+
+def ask(dsn: Dsn, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn.url(), autocommit=True, connect_timeout=10) as connection:
+        cursor = connection.execute(statement.encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest_asyncio.fixture
+async def make() -> AsyncIterator[Callable[..., Watched]]:
+    made: list[Watched] = []
+
+    def new(**settings: object) -> Watched:
+        made.append(Watched(**settings))
+        return made[-1]
+
+    yield new
+    for runtime in made:
+        await runtime.close()
+
+
+@pytest_asyncio.fixture
+async def tdd(make: Callable[..., Watched]) -> Watched:
+    """A runtime whose database has a table `item (id int)`."""
+    runtime = make()
+    await runtime.manager.initialize()
+    runtime.ask("CREATE TABLE item (id int)")
+    return runtime
+
+
+@pytest.fixture
+def make_by_hand() -> Iterator[Callable[..., Watched]]:
+    """For tests that bring event loops of their own."""
+    made: list[Watched] = []
+
+    def new(**settings: object) -> Watched:
+        made.append(Watched(**settings))
+        return made[-1]
+
+    yield new
+    for runtime in made:
+        runtime.release()
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """The process's environment, put back afterwards."""
+    before = dict(os.environ)
+    yield os.environ  # type: ignore[misc]
+    os.environ.clear()
+    os.environ.update(before)
