@@ -20,7 +20,7 @@ class Link:
 
     def __init__(self, connection: socket.socket, token: str) -> None:
         self.connection = connection
-        self._token = token
+        self.token = token
         self._lines = protocol.Lines()
 
     def ask(self, do: str, **fields: object) -> Message:
@@ -31,7 +31,7 @@ class Link:
         :raises ServerError: it was a refusal.
         """
         try:
-            self.connection.sendall(protocol.encode({"token": self._token, "do": do, **fields}))
+            self.connection.sendall(protocol.encode({"token": self.token, "do": do, **fields}))
             while True:
                 data = self.connection.recv(65_536)
                 if not data:

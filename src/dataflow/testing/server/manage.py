@@ -11,7 +11,7 @@ from dataflow.testing.errors import ServerError
 from dataflow.testing.server.cache import cache_root
 from dataflow.testing.server.layout import Instance, Layout
 from dataflow.testing.server.lease import EmbeddedOptions, converse, database_dsn, locate
-from dataflow.testing.server.link import KeeperGone, Link, answers, open_link
+from dataflow.testing.server.link import KeeperGone, Link, open_link, read_state
 from dataflow.testing.server.locks import FileLock
 from dataflow.testing.server.owner import server_owner
 from dataflow.testing.server.protocol import (
@@ -68,8 +68,14 @@ def stop_server(options: EmbeddedOptions, port: int | None = None, force: bool =
     # The keeper keeps its lock as long as it lives; somebody may have started the next one already.
     with FileLock(instance.keeper_lock) as lock:
         deadline = time.monotonic() + STOP_LIMIT_S
-        lock.acquire("whoever waits for its end", deadline, unless=lambda: answers(instance))
+        lock.acquire("whoever waits for its end", deadline, unless=lambda: _has_successor(instance, link))
     return True
+
+
+def _has_successor(instance: Instance, stopped: Link) -> bool:
+    """Whether another keeper than the stopped one serves; that one may still listen for an instant."""
+    state = read_state(instance)
+    return state is not None and state.token != stopped.token
 
 
 def server_dsn(options: EmbeddedOptions, port: int | None = None, *, admin: bool = False) -> Dsn | None:
