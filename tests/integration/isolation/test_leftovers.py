@@ -1,4 +1,4 @@
-"""What a test leaves in its session or in the driver, and whether the next test on the same connection sees it."""
+"""What a test leaves in its session or in the driver, and whether the next one on its connection sees it."""
 
 from __future__ import annotations
 

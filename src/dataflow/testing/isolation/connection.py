@@ -100,6 +100,10 @@ class TestConnection(_Connection):
             )
         return self._physical
 
+    @property
+    def in_its_loop(self) -> bool:
+        return asyncio.get_running_loop() is self._loop
+
     def forbid_reuse(self) -> None:
         """Close the connection at the end of the test instead of passing it on."""
         self._reusable = False

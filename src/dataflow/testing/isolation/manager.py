@@ -279,8 +279,10 @@ class TDDDatabaseManager:
         """Roll back, and say what was wrong with the connection. A broken one the server has rolled back."""
         if context.state is not ContextState.IN_TRANSACTION:
             return None
-        if connection.is_closed():
+        if connection.is_closed() or not connection.in_its_loop:
             self._transactions.forget(context)
+            connection.forbid_reuse()
+            terminate(connection.physical)
             return None
         try:
             if connection.physical.cancelling:
