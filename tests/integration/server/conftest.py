@@ -49,7 +49,9 @@ class Cache:
 
     def servers(self) -> list[psutil.Process]:
         """The postgres processes, without the children that they fork."""
-        return self.processes("bin/postgres")
+        found = self.processes("bin/postgres")
+        numbers = {process.pid for process in found}
+        return [process for process in found if _parent(process) not in numbers]
 
     def only_server(self) -> psutil.Process:
         (server,) = self.servers()
@@ -105,6 +107,14 @@ class Cache:
         for process in self.keepers():
             process.send_signal(signal.SIGTERM)
         self.wait_gone()
+
+
+def _parent(process: psutil.Process) -> int:
+    # A child has its parent's command line until it has set its own title.
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def base_directory() -> Path:
