@@ -82,13 +82,18 @@ class Project:
         path.write_text(dedent(text))
 
     def run(
-        self, tests: str | None = None, *arguments: str, plain: bool = True, warnings_are_errors: bool = True
+        self,
+        tests: str | None = None,
+        *arguments: str,
+        plain: bool = True,
+        warnings_are_errors: bool = True,
+        limit_s: float = LIMIT_S,
     ) -> Outcome:
         """Run pytest with `tests` as its test file, in a process of its own."""
         if tests is not None:
             self.file("test_it.py", tests)
         given = (*(PLAIN if plain else ()), *(("-W", "error") if warnings_are_errors else ()), *arguments)
-        return Outcome(self.pytester.runpytest_subprocess(*given, timeout=LIMIT_S))
+        return Outcome(self.pytester.runpytest_subprocess(*given, timeout=limit_s))
 
 
 @pytest.fixture
