@@ -6,6 +6,7 @@ and names it in RUN_DIRECTORY; a bare `pytest` makes one here. xdist workers inh
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -61,6 +62,25 @@ def admin_dsn(test_cache: Path) -> Iterator[Dsn]:
     lease.close()
 
 
+@pytest.fixture
+def default_address(request: pytest.FixtureRequest) -> None:
+    """For tests that let a server answer at the default address: all others wait meanwhile, in all workers.
+
+    They would use that server, as any run does that finds one there.
+    """
+
+
+@pytest.fixture(autouse=True)
+def _share_default_address(request: pytest.FixtureRequest) -> Iterator[None]:
+    kind = fcntl.LOCK_EX if "default_address" in request.fixturenames else fcntl.LOCK_SH
+    # Who waits for the lock keeps the gate, so that a stream of sharers cannot keep out one that wants it alone.
+    with (_directory / "gate.lock").open("w") as gate, (_directory / "address.lock").open("w") as lock:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # pytest-timeout bounds the wait
+        fcntl.flock(lock, kind)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """After the workers have gone, and before the summary: clean up, and see what cleaned up after itself."""
@@ -86,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _clean_up() -> list[str]:
     problems = [*_stop_shared_servers(), *_end_processes()]
-    known = {"c", *(path.name for path in _directory.glob("pytest-of-*"))}
+    known = {"c", "gate.lock", "address.lock", *(path.name for path in _directory.glob("pytest-of-*"))}
     problems += [f"{path}" for path in _directory.iterdir() if path.name not in known]
     shutil.rmtree(_directory, ignore_errors=True)
     if _directory.exists():

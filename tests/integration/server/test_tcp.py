@@ -23,6 +23,7 @@ def test_the_constant_is_the_guides_address() -> None:
     assert GUIDE_DSN.url() == GUIDE_URL
 
 
+@pytest.mark.usefixtures("default_address")
 @pytest.mark.asyncio
 async def test_the_guides_address_opens_it_and_nothing_else_does(cache: Cache) -> None:
     port = 5433 if answers(GUIDE_DSN) else free_port()
