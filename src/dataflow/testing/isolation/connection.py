@@ -185,6 +185,8 @@ class TestConnection(_Connection):
             return result
         except TimeoutError as error:
             raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error  # the server's last words came while nobody asked
         finally:
             self.log.finished(read, started, failed=failed)
 
@@ -218,13 +220,15 @@ class TestConnection(_Connection):
                 option="asyncio_default_test_loop_scope, asyncio_default_fixture_loop_scope",
             )
         if physical.is_closed():
-            raise ConnectionLost(
-                f"the connection of {self._context.test_id} is closed",
-                cause="the test closed it, or the server ended it (last statement: "
-                f"{self.log.last_shown or 'none'})",
-                remedy="the next test gets a new one; look at the server's log if nobody closed this one",
-            )
+            raise self._lost()
         return physical
+
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"the connection of {self._context.test_id} is closed",
+            cause=f"the test closed it, or the server ended it (last statement: {self.log.last_shown or 'none'})",
+            remedy="the next test gets a new one; look at the server's log if nobody closed this one",
+        )
 
     def _timed_out(self, query: str, started: float, limit: float) -> StatementTimeout:
         return StatementTimeout(
