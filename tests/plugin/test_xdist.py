@@ -58,7 +58,8 @@ def test_workers_share_a_server_and_nothing_else(project, tmp_path, ask, make_ca
     assert len(unique) == 40
     outcome.assert_says("tests 40 median", "isolation 40 of 40 tests: all work rolled back")
     assert outcome.text.count("DataFlow TDD") == 1
-    assert databases.isdisjoint(name for (name,) in ask("SELECT datname FROM pg_database"))
+    if distribution == "loadscope":  # in the other case the server has gone, and its databases with it
+        assert databases.isdisjoint(name for (name,) in ask("SELECT datname FROM pg_database"))
 
 
 def test_a_worker_that_crashed_is_named_in_the_summary(project):
