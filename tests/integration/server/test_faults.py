@@ -13,6 +13,7 @@ import pytest
 
 from dataflow.testing.errors import ServerStartFailed
 from dataflow.testing.server.embedded import lease_database, start_server, stop_server
+from dataflow.testing.server.keeper import RESTARTS
 
 if TYPE_CHECKING:
     from tests.integration.server.conftest import Cache
@@ -64,17 +65,51 @@ def test_a_killed_keeper_takes_postgres_with_it(cache: Cache) -> None:
     watcher.close()
 
 
-def test_a_killed_postgres_ends_its_keeper_and_the_leases(cache: Cache) -> None:
+def test_a_killed_postgres_is_started_again_for_those_who_use_it(cache: Cache) -> None:
+    """At the same address and with all that was committed, down to the last moment."""
     lease = lease_database(cache.options(), what="first")
-    cache.query(lease.dsn, "CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    cache.query(lease.dsn, "CREATE TABLE t (id int)")
     (keeper,) = cache.keepers()
+    for number in range(1, RESTARTS + 1):
+        cache.query(lease.dsn, "INSERT INTO t SELECT generate_series(1, 100)")
+        old = cache.only_server()
+        old.send_signal(signal.SIGKILL)
+        cache.wait_until(lambda: lease.alive and lease.restarts == number, "the lease hears of it")  # noqa: B023
+        assert cache.query(lease.dsn, "SELECT count(*) FROM t") == [(100 * number,)]
+        assert cache.only_server().pid != old.pid
+    assert cache.keepers() == [keeper]
+    other = lease_database(cache.options(), what="second")
+    assert not other.started
+    assert cache.query(other.dsn, "SELECT 1") == [(1,)]
+    other.close()
+    cache.wait_until(lambda: other.dsn.database not in cache.databases(lease.dsn), "housekeeping goes on")
+    # Not for ever: a server that does not stay up is given up.
+    cache.only_server().send_signal(signal.SIGKILL)
+    cache.wait_until(lambda: not lease.alive, "the lease ends")
+    lease.close()
+    cache.wait_until(lambda: keeper not in cache.keepers(), "the keeper ends")
+    assert _works(cache) is True
+
+
+def test_a_killed_postgres_that_cannot_start_again_ends_its_keeper_and_the_leases(cache: Cache) -> None:
+    lease = lease_database(cache.options(), what="first")
+    (keeper,) = cache.keepers()
+    (cache.only_directory() / "data" / "global" / "pg_control").write_bytes(b"not what it was")
     cache.only_server().send_signal(signal.SIGKILL)
     cache.wait_until(lambda: not lease.alive, "the lease notices")
     lease.close()
     assert _works(cache) is True
     assert keeper not in cache.keepers()
     log = (cache.only_directory() / "control" / "keeper.log").read_text()
+    assert "does not start again" in log
     assert "stops: postgres ended" in log
+
+
+def test_a_killed_postgres_that_nobody_uses_is_left_alone(cache: Cache) -> None:
+    lease_database(cache.options(), what="first").close()
+    cache.only_server().send_signal(signal.SIGKILL)
+    cache.wait_gone()
+    assert _works(cache) is True
 
 
 def test_everything_killed_at_once(cache: Cache) -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataflow.testing.errors import ServerStartFailed
@@ -73,6 +73,26 @@ def bring_up(config: KeeperConfig, instance: Instance) -> Running:
         raise
 
 
+def start_again(config: KeeperConfig, instance: Instance, before: Running) -> Running:
+    """Start a server that died once more, on the data and at the address that its users know.
+
+    :raises ServerStartFailed: it does not start like that; nothing is made anew.
+    """
+    layout = Layout(Path(config.root))
+    owner = server_owner()
+    binaries = usable_binaries(
+        Binaries(Path(config.binaries), config.provider), owner, layout.binaries(config.key)
+    )
+    pristine = Pristine(layout.pristine(config.key))
+    programs = Programs(binaries, owner, before.version)
+    disown(instance.data)
+    for stale in before.access.sockets.glob(".s.PGSQL.*") if before.access.sockets else ():
+        stale.unlink()
+    deadline = time.monotonic() + config.start_timeout_s
+    start = _Start(programs, pristine, instance, before.access, before.record, before.secret, deadline)
+    return replace(before, postgres=start.again())
+
+
 def remove_sockets(instance: Instance, access: Access) -> None:
     """Remove the directory that was made only because the usual one has too long a path."""
     if access.sockets is not None and access.sockets != instance.sockets:
@@ -108,6 +128,10 @@ class _Start:
                 log.warning("%s: %s", step.__name__.replace("_", " ").strip(), error)
                 failures.append(error)
         raise _summary(failures)
+
+    def again(self) -> Postgres:
+        self._rotate_log()
+        return self._patiently()
 
     def _as_it_is(self) -> None:
         """The data directory of the last time."""

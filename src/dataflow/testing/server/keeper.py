@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dataflow.testing.errors import ServerError, ServerInUse, TDDError
 from dataflow.testing.server import protocol
-from dataflow.testing.server.bringup import bring_up, remove_sockets, temporary_directory
+from dataflow.testing.server.bringup import bring_up, remove_sockets, start_again, temporary_directory
 from dataflow.testing.server.cluster import major
 from dataflow.testing.server.files import remove_tree, write_whole
 from dataflow.testing.server.layout import Layout, path_fits
@@ -35,6 +35,9 @@ CHECK_S = 2.0
 # Housekeeping waits for a moment without requests, but not for ever.
 QUIET_S = 0.1
 PUT_OFF_S = 1.0
+# A server that dies under its users is started again, but not for ever.
+RESTARTS = 3
+RESTARTS_WITHIN_S = 600.0
 # Longer logs are cut: a server may live for weeks.
 LOG_LIMIT_BYTES = 8 << 20
 _LOCK_LIMIT_S = 30.0
@@ -55,6 +58,8 @@ class Keeper:
         self._roster = Roster(config.idle_s, config.pinned, self._started_at)
         self._stopping: str | None = None
         self._state: State | None = None
+        self._postgres_ended = False
+        self._deaths: list[float] = []
 
     def run(self, announce: Callable[[Message], None]) -> None:
         """Start, tell how that went, serve, stop."""
@@ -175,7 +180,7 @@ class Keeper:
 
     def _open(self) -> None:
         running = self._running
-        running.postgres.watch(lambda: self.stop("postgres ended"))
+        running.postgres.watch(self._postgres_died)
         access, release = running.access, major(running.version)
         administration = Administration(access.host, access.port, running.secret, release)
         if self._config.port is None:
@@ -197,6 +202,9 @@ class Keeper:
         checked = tidied = time.monotonic()
         idle = False
         while self._stopping is None:
+            if self._postgres_ended:
+                self._revive()
+                continue
             chore = self._stock.chore()
             # Runs come in bursts (one worker per core): housekeeping waits until a burst is over.
             limit = self._patience() if chore is None else 0.0 if idle else QUIET_S
@@ -213,6 +221,32 @@ class Keeper:
             stops_at = self._roster.stops_at()
             if chore is None and stops_at is not None and time.time() >= stops_at:
                 self.stop("nobody used it")
+
+    def _postgres_died(self) -> None:
+        self._postgres_ended = True
+        self._reception.wake()
+
+    def _revive(self) -> None:
+        """Start postgres again for those who use it; their databases are still there."""
+        self._postgres_ended = False
+        now = time.monotonic()
+        self._deaths = [*(then for then in self._deaths if now - then < RESTARTS_WITHIN_S), now]
+        wanted = self._roster.users or self._roster.pinned
+        if not wanted or len(self._deaths) > RESTARTS or not self._instance.data.exists():
+            self.stop("postgres ended")
+            return
+        with suppress(Exception):
+            self._stock.administration.close()
+        try:
+            self._running = start_again(self._config, self._instance, self._running)
+        except (TDDError, OSError) as error:
+            log.error("postgres ended and does not start again: %s", error)
+            self.stop("postgres ended")
+            return
+        log.warning("postgres ended by itself and was started again (%d)", len(self._deaths))
+        self._running.postgres.watch(self._postgres_died)
+        self._stock.try_again()
+        self._reception.tell(self._roster.connections, protocol.ok(restarted=len(self._deaths)))
 
     def _patience(self) -> float:
         stops_at = self._roster.stops_at()

@@ -9,6 +9,7 @@ import logging
 import selectors
 import socket
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -86,6 +87,11 @@ class Reception:
         """Close all connections."""
         for visitor in tuple(self._visitors):
             self._part(visitor)
+
+    def tell(self, visitors: Collection[object], message: Message) -> None:
+        """Say something that nobody asked for."""
+        for visitor in [v for v in self._visitors if v in visitors]:
+            self._reply(visitor, message)
 
     def _accept(self) -> None:
         if self._listener is None:

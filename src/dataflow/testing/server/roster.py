@@ -28,6 +28,10 @@ class Roster:
     def users(self) -> tuple[User, ...]:
         return tuple(self._users.values())
 
+    @property
+    def connections(self) -> tuple[object, ...]:
+        return tuple(self._users)
+
     def user(self, connection: object) -> User | None:
         return self._users.get(connection)
 

@@ -128,6 +128,10 @@ class Stock:
         if not self.administration.exists(name):
             self.administration.create(name)
 
+    def try_again(self) -> None:
+        """What failed may work now: the server was started again."""
+        self._failed.clear()
+
     def chore(self) -> Callable[[], None] | None:
         """The next step of housekeeping, or None. What failed once waits for the next start."""
         doomed = [name for name in self._record.names(Use.DOOMED) if name not in self._failed]
