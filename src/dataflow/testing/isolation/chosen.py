@@ -10,10 +10,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import asyncpg
+
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.events import Emit, ServerChosen, ServerRestarted
 from dataflow.testing.isolation.connecting import connect
-from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.physical import SETTLE_S, PhysicalConnection
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
@@ -41,6 +43,8 @@ class ChosenServer:
         self._url: str | None = None
         self._gone = False
         self._restarts = 0
+        self._up_since: object = None
+        self.suspect = False  # somebody found a connection ended: it is worth asking why
 
     def fits(self, url: str | None) -> bool:
         """Whether the server in use is what `url` asks for; None: any."""
@@ -79,17 +83,18 @@ class ChosenServer:
                 refused=refusals.append,
             )
         except ServerUnreachable:
-            self._gone = True
+            self._gone = self.suspect = True
             living(server)
             raise
         self._gone = False
-        self._note_restart(server, refusals)
+        if self._up_since is None or self.suspect:
+            await self._look_for_restart(connection, server, refusals)
         return connection
 
     def release(self) -> None:
         """Give the server back. Idempotent."""
         server, self.current, self._url = self.current, None, None
-        self._gone, self._restarts = False, 0
+        self._gone, self._restarts, self._up_since = False, 0, None
         if server is not None:
             server.close()
             log.debug("gave back: %s", server.description)
@@ -104,12 +109,26 @@ class ChosenServer:
         self._emit(ServerChosen(server.description, server.attempts, duration_ms))
         return server
 
-    def _note_restart(self, server: Server, refusals: list[str]) -> None:
-        known, self._restarts = self._restarts, server.restarts
-        if refusals or self._restarts > known:
-            why = f": {refusals[0]}" if refusals else ""
-            log.debug("server restarted%s", why)
-            self._emit(ServerRestarted(f"the server went away during the run and came back{why}"))
+    async def _look_for_restart(
+        self, connection: PhysicalConnection, server: Server, refusals: list[str]
+    ) -> None:
+        self.suspect = False
+        before, restarts = self._up_since, self._restarts
+        self._up_since = await _up_since(connection)
+        self._restarts = server.restarts
+        if before is None or (before == self._up_since and not refusals and restarts == self._restarts):
+            return
+        why = f": {refusals[0]}" if refusals else ""
+        log.debug("the server was away%s", why)
+        self._emit(ServerRestarted(f"the server went away during the run and came back{why}"))
+
+
+async def _up_since(connection: PhysicalConnection) -> object:
+    """A value that changes with a restart of the server."""
+    try:
+        return await connection.fetchval("SELECT pg_postmaster_start_time()", timeout=SETTLE_S)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        return None  # it is no reason to refuse the connection
 
 
 def living(server: Server) -> Server:
@@ -120,7 +139,8 @@ def living(server: Server) -> Server:
         return server
     raise ServerUnreachable(
         f"{server.description} went away in the middle of the run",
-        cause="its keeper process was killed, or the machine ran out of memory",
+        cause="its keeper process was killed, or PostgreSQL died and could not be started again; "
+        "perhaps the machine ran out of memory or disk",
         remedy="run the tests again, a new server starts by itself; the tables that session fixtures made "
         "went with the old one, so the other tests of this run cannot go on",
     )

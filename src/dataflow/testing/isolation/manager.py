@@ -123,6 +123,7 @@ class TDDDatabaseManager:
             if not used_before or await answers(connection):
                 return connection
             connection.terminate()
+            self._chosen.suspect = True
             await self._give_back(context)
 
     async def begin(self, context: TDDTestContext) -> TestConnection:
@@ -146,6 +147,7 @@ class TDDDatabaseManager:
                     raise self._not_begun(context) from error
                 if used_before and isinstance(error, BROKEN):
                     log.debug("a pooled connection had ended: %r", error)
+                    self._chosen.suspect = True
                     continue  # the server had ended it between two tests: take another one
                 raise
             context.setup_s = perf_counter() - started
@@ -280,6 +282,7 @@ class TDDDatabaseManager:
         if context.state is not ContextState.IN_TRANSACTION:
             return None
         if connection.is_closed() or not connection.in_its_loop:
+            self._chosen.suspect = True
             self._transactions.forget(context)
             connection.forbid_reuse()
             terminate(connection.physical)
@@ -293,6 +296,7 @@ class TDDDatabaseManager:
             connection.forbid_reuse()
             return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
         except (*BROKEN, TimeoutError):
+            self._chosen.suspect = True
             connection.terminate()
         return None
 

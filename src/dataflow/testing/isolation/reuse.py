@@ -11,6 +11,7 @@ from dataflow.testing.isolation.physical import SETTLE_S, PhysicalConnection
 BROKEN = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last words came while nobody asked
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
