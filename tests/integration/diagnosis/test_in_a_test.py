@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import asyncpg
+import psutil
 import pytest
 
 from dataflow.testing.diagnosis.pool import Verdict, diagnose_connection_pool
-from dataflow.testing.diagnosis.recovery import Outcome, recover_from_savepoint_error
-from dataflow.testing.diagnosis.transaction import State, diagnose_transaction
+from dataflow.testing.diagnosis.recovery import Outcome, Recovery, recover_from_savepoint_error
+from dataflow.testing.diagnosis.transaction import State, TransactionDiagnosis, diagnose_transaction
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import DatabaseNotClean, TransactionEnded
 from dataflow.testing.isolation.context import TDDTestContext
 from dataflow.testing.runtime import Runtime
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.asyncio
 
@@ -119,16 +123,32 @@ async def test_a_busy_connection(runtime: Runtime) -> None:
         assert (await diagnose_transaction(context.connection)).state is State.OPEN
 
 
-async def test_a_connection_whose_test_left_its_transaction(runtime: Runtime) -> None:
-    async def leave() -> None:
-        async with a_test(runtime) as context:
-            await context.connection.physical.execute("ROLLBACK")
-            found = await diagnose_transaction(context.connection)
-            assert found.state is State.IDLE
-            assert not found
+async def ends_badly(runtime: Runtime, body: Callable[[TDDTestContext], Awaitable[T]]) -> T:
+    """What `body` returns, of a test at whose end it turns out that it left its transaction.
+
+    Nothing is asserted in `body`: the error of the end would take the place of the assertion's.
+    """
+    results: list[T] = []
+
+    async def run() -> None:
+        async with runtime.test_context("t") as context:
+            results.append(await body(context))
 
     with pytest.raises(TransactionEnded):
-        await leave()
+        await run()
+    (result,) = results
+    return result
+
+
+async def test_a_connection_whose_test_left_its_transaction(runtime: Runtime) -> None:
+    async def leave(context: TDDTestContext) -> TransactionDiagnosis:
+        await context.connection.physical.execute("ROLLBACK")
+        return await diagnose_transaction(context.connection)
+
+    found = await ends_badly(runtime, leave)
+    await runtime.close()
+    assert found.state is State.IDLE
+    assert not found
 
 
 async def test_closed_stale_and_plain_connections(runtime: Runtime, by_password: Dsn) -> None:
@@ -173,37 +193,35 @@ async def test_recovery_from_an_aborted_transaction_goes_to_the_start_of_the_tes
 
 
 async def test_recovery_without_the_savepoint_stays_isolated_and_is_reported_at_the_end(runtime: Runtime) -> None:
-    async def lose_the_savepoint() -> None:
-        async with a_test(runtime) as context:
-            await context.connection.execute(f"RELEASE SAVEPOINT {context.savepoint_name}")
-            await fail(context)
-            recovery = await recover_from_savepoint_error(context.connection, context)
-            assert recovery
-            assert recovery.outcome is Outcome.TRANSACTION
-            assert (await diagnose_transaction(context.connection)).state is State.OPEN
-            await context.connection.execute("CREATE TABLE escaped (i int)")
+    async def lose_the_savepoint(context: TDDTestContext) -> tuple[Recovery, TransactionDiagnosis]:
+        # Behind the handle's back: the handle itself refuses it.
+        await context.connection.physical.execute(f"RELEASE SAVEPOINT {context.savepoint_name}")
+        await fail(context)
+        recovery = await recover_from_savepoint_error(context.connection, context)
+        await context.connection.execute("CREATE TABLE escaped (i int)")
+        return recovery, await diagnose_transaction(context.connection)
 
-    with pytest.raises(TransactionEnded):
-        await lose_the_savepoint()
+    recovery, found = await ends_badly(runtime, lose_the_savepoint)
+    await runtime.close()
+    assert recovery
+    assert recovery.outcome is Outcome.TRANSACTION
+    assert found.state is State.OPEN
     async with a_test(runtime) as context:
         assert await context.connection.fetchval("SELECT to_regclass('escaped')") is None
 
 
 async def test_recovery_never_hides_that_something_was_committed(runtime: Runtime, by_password: Dsn) -> None:
-    async def commit() -> None:
-        async with runtime.test_context("t") as context:
-            await context.connection.execute("CREATE TABLE committed (i int)")
-            await context.connection.physical.execute("COMMIT")
-            recovery = await recover_from_savepoint_error(context.connection, context)
-            assert recovery.outcome is Outcome.TRANSACTION
+    async def commit(context: TDDTestContext) -> Recovery:
+        await context.connection.execute("CREATE TABLE committed (i int)")
+        await context.connection.physical.execute("COMMIT")
+        return await recover_from_savepoint_error(context.connection, context)
 
     async def next_test() -> None:
         async with runtime.test_context("next"):
             pass
 
     try:
-        with pytest.raises(TransactionEnded):
-            await commit()
+        assert (await ends_badly(runtime, commit)).outcome is Outcome.TRANSACTION
         with pytest.raises(DatabaseNotClean):
             await next_test()
     finally:
@@ -213,17 +231,43 @@ async def test_recovery_never_hides_that_something_was_committed(runtime: Runtim
         await runtime.close()
 
 
+async def terminate_backend(context: TDDTestContext, dsn: Dsn) -> None:
+    backend = await context.connection.fetchval("SELECT pg_backend_pid()")
+    plain = await asyncpg.connect(**dsn.asyncpg_arguments())
+    await plain.execute("SELECT pg_terminate_backend($1)", backend)
+    await plain.close()
+
+
+async def test_a_session_that_the_server_ended_is_broken(runtime: Runtime, by_password: Dsn) -> None:
+    async with a_test(runtime) as context:
+        await terminate_backend(context, by_password)
+        found = await diagnose_transaction(context.connection)
+        assert found.state in (State.BROKEN, State.CLOSED)  # the news may have arrived before the question
+        assert "new" in (found.failed[0].remedy or "")
+
+
 async def test_recovery_of_a_terminated_backend_closes_the_connection(runtime: Runtime, by_password: Dsn) -> None:
     async with a_test(runtime) as context:
-        backend = await context.connection.fetchval("SELECT pg_backend_pid()")
-        plain = await asyncpg.connect(**by_password.asyncpg_arguments())
-        await plain.execute("SELECT pg_terminate_backend($1)", backend)
-        await plain.close()
+        await terminate_backend(context, by_password)
         recovery = await recover_from_savepoint_error(context.connection, context)
         assert not recovery
         assert recovery.outcome is Outcome.BROKEN
         assert context.connection.is_closed()
         assert "end this test" in str(recovery)
+
+
+async def test_recovery_of_a_backend_that_does_not_react_ends_in_time(runtime: Runtime) -> None:
+    async with a_test(runtime) as context:
+        context.timeout = 0.3
+        backend = psutil.Process(await context.connection.fetchval("SELECT pg_backend_pid()"))
+        backend.suspend()
+        try:
+            async with asyncio.timeout(40):
+                recovery = await recover_from_savepoint_error(context.connection, context)
+        finally:
+            backend.resume()
+        assert recovery.outcome is Outcome.BROKEN
+        assert context.connection.is_closed()
 
 
 async def test_recovery_refuses_what_it_cannot_isolate(runtime: Runtime, by_password: Dsn) -> None:

@@ -34,6 +34,7 @@ def test_an_idle_connection_is_fine_unless_a_test_should_be_in_a_transaction() -
         (State.ABORTED, "recover_from_savepoint_error"),
         (State.BUSY, "a connection of its own"),
         (State.CLOSED, "the next test gets a new one"),
+        (State.BROKEN, "end this test"),
         (State.UNREACHABLE, "take the connection from tdd_test_context"),
     ],
 )

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.diagnosis.model import Check, Diagnosis, Status, failure, info, ok
-from dataflow.testing.errors import TDDError, TransactionEnded, TransactionError
+from dataflow.testing.errors import SavepointGone, TDDError, TransactionEnded, TransactionError
 from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def recover_from_savepoint_error(connection: Any, context: TDDTestContext)
     """Undo what the test did, by the gentlest means that works, so that it can go on; aborted or not.
 
     First back to the savepoint with which the test began. If that is gone: roll back the transaction and begin
-    a new one. If that fails too: close the connection. Do not call it inside
+    a new one. If that fails, or the server does not answer: close the connection. Do not call it inside
     ``async with connection.transaction():``, whose own savepoint goes with the rest.
     """
     refusal = _refusal(connection, context)
@@ -52,15 +52,14 @@ async def recover_from_savepoint_error(connection: Any, context: TDDTestContext)
     import asyncpg
 
     try:
-        await _to_savepoint(connection, context)
+        await runtime().transactions.rollback_to_savepoint(connection, context)
         return describe_recovery(Outcome.SAVEPOINT, ())
-    except asyncpg.InterfaceError as error:
-        if not connection.is_closed():
+    except SavepointGone as error:
+        return await _start_again(connection, context, _attempt("savepoint", error))
+    except Exception as error:  # of a session that was ended, asyncpg raises more kinds than it documents
+        if isinstance(error, asyncpg.InterfaceError) and not connection.is_closed():
             return describe_recovery(Outcome.REFUSED, (_busy(error),))
-        steps = [_attempt("savepoint", error)]
-    except (TDDError, OSError, asyncpg.PostgresError) as error:
-        steps = [_attempt("savepoint", error)]
-    return await _start_again(connection, context, steps)
+        return _give_up(connection, _attempt("savepoint", error))
 
 
 def describe_recovery(outcome: Outcome, steps: Sequence[Check]) -> Recovery:
@@ -68,20 +67,17 @@ def describe_recovery(outcome: Outcome, steps: Sequence[Check]) -> Recovery:
     return Recovery(TITLE, (*steps, *_CONCLUSIONS[outcome]), outcome)
 
 
-async def _to_savepoint(connection: TestConnection, context: TDDTestContext) -> None:
-    await runtime().transactions.rollback_to_savepoint(connection, context)
-    connection.log.savepoints.clear()  # they came later, so they are gone
-
-
-async def _start_again(connection: TestConnection, context: TDDTestContext, steps: list[Check]) -> Recovery:
-    import asyncpg
-
+async def _start_again(connection: TestConnection, context: TDDTestContext, step: Check) -> Recovery:
     try:
         await _new_transaction(connection, context)
-    except (TDDError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        connection.terminate()  # nothing may run on it outside of a transaction
-        return describe_recovery(Outcome.BROKEN, (*steps, _attempt("transaction", error)))
-    return describe_recovery(Outcome.TRANSACTION, steps)
+    except Exception as error:
+        return _give_up(connection, step, _attempt("transaction", error))
+    return describe_recovery(Outcome.TRANSACTION, (step,))
+
+
+def _give_up(connection: TestConnection, *steps: Check) -> Recovery:
+    connection.terminate()  # nothing may run on it outside of a transaction
+    return describe_recovery(Outcome.BROKEN, steps)
 
 
 async def _new_transaction(connection: TestConnection, context: TDDTestContext) -> None:

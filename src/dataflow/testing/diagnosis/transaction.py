@@ -26,6 +26,7 @@ class State(StrEnum):
     ABORTED = "in an aborted transaction"
     BUSY = "busy with a statement"
     CLOSED = "closed"
+    BROKEN = "broken"
     UNREACHABLE = "not usable here"
 
 
@@ -127,7 +128,7 @@ async def _ask(physical: Any, facts: Facts) -> Facts:
         closed = physical.is_closed()
         return replace(facts, state=State.CLOSED if closed else State.BUSY, trouble=str(error))
     except Exception as error:
-        return replace(facts, state=State.UNREACHABLE, trouble=f"{type(error).__name__}: {error}")
+        return replace(facts, state=State.BROKEN, trouble=f"{type(error).__name__}: {error}")
     return replace(facts, transaction_id=transaction_id, isolation_level=level)
 
 
@@ -181,6 +182,10 @@ _ADVICE: dict[State, tuple[str, str]] = {
     State.CLOSED: (
         "the test closed it, or the server ended it",
         "the next test gets a new one; look at the server's log if nobody closed this one",
+    ),
+    State.BROKEN: (
+        "the server ended the session, the network failed, or the server does not react",
+        "end this test, the next one gets a new connection; look at the server's log",
     ),
     State.UNREACHABLE: (
         "it was kept beyond its test or its event loop",
