@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.integration.isolation.conftest import Watched, ask, make, make_by_hand, tdd  # noqa: F401
 
 from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
 from dataflow.testing.server.ports import free_port
-from tests.integration.isolation.conftest import Watched, ask, make, make_by_hand, tdd  # noqa: F401
 
 LIMIT_S = 20.0
 

@@ -35,10 +35,10 @@ class Watched(Runtime):
         return ask(self.dsn, statement, *values)
 
     def backends(self) -> int:
-        """Client backends of the test database, counted from outside."""
+        """Backends of ours in the test database, counted from outside."""
         ((count,),) = self.ask(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " AND application_name = 'dataflow-tdd'"
         )
         return int(count)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import threading
-import weakref
 
 import asyncpg
 import pytest
@@ -14,7 +11,6 @@ from dataflow.testing.errors import (
     NoTestConnection,
     PoolExhausted,
     StaleContext,
-    WrongEventLoop,
 )
 from dataflow.testing.events import ServerChosen
 from dataflow.testing.isolation.context import (
@@ -161,98 +157,6 @@ class TestPool:
             _ = TDDTestContext().connection
 
 
-EXHAUSTED = r"""late: no connection became free within 0.2 s; all 2 are held by:
-    - holder one, held for \d\.\d s, last statement: ALTER ROLE x PASSWORD '\*\*\*'
-    - holder two, held for \d\.\d s, no statement yet
-  likely cause: .*
-  way out: .*
-  option: DATAFLOW_TDD_POOL_SIZE"""
-
-
-@pytest.mark.asyncio
-class TestWaiting:
-    async def test_exhaustion_names_the_holders(self, make):
-        tdd = make(pool_size=2, pool_timeout=0.2)
-        contexts = [await tdd.begin_test("holder one"), await tdd.begin_test("holder two")]
-        with pytest.raises(asyncpg.UndefinedObjectError):
-            await contexts[0].connection.execute("ALTER ROLE x PASSWORD 'secret'")
-        with pytest.raises(PoolExhausted, match=EXHAUSTED) as told:
-            await tdd.begin_test("late")
-        assert "secret" not in str(told.value)
-        for context in contexts:
-            await tdd.end_test(context)
-        async with tdd.test_context("afterwards") as context:
-            await context.connection.execute("SELECT 1")
-
-    async def test_connections_go_to_those_who_wait_in_their_order(self, make):
-        """Also past somebody who asks in the very moment in which one becomes free."""
-        tdd = make(pool_size=1)
-        order = []
-
-        async def user(name):
-            async with tdd.test_context(name):
-                order.append(name)
-                await asyncio.sleep(0)
-
-        holder = await tdd.begin_test()
-        waiting = []
-        for n in range(5):
-            waiting.append(asyncio.create_task(user(n)))
-            await asyncio.sleep(0)
-        await tdd.end_test(holder)
-        await asyncio.gather(user("late"), *waiting)
-        assert order == [0, 1, 2, 3, 4, "late"]
-
-    async def test_giving_up_loses_no_place(self, make):
-        """Waiters are cancelled at every moment, also just when it is their turn."""
-        tdd = make(pool_size=2)
-
-        async def user():
-            async with tdd.test_context() as context:
-                await context.connection.execute("SELECT 1")
-
-        for turn in range(40):
-            tasks = [asyncio.create_task(user()) for _ in range(6)]
-            for _ in range(turn):
-                await asyncio.sleep(0)
-            for task in tasks[::2]:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            pool = tdd.manager.connection_pool
-            assert pool.get_size() == pool.get_idle_size() <= 2
-        await asyncio.gather(*(user() for _ in range(10)))
-        assert tdd.backends() <= 2
-
-    async def test_ten_at_a_time_with_fewer_connections(self, make):
-        tdd = make(pool_size=5)
-        await tdd.manager.initialize()
-        tdd.ask("CREATE TABLE only_one (key int PRIMARY KEY)")
-
-        async def user(n):
-            async with tdd.test_context(f"test {n}", metadata={"n": n}) as context:
-                assert get_test_context() is context
-                await asyncio.sleep(0)
-                await context.connection.execute("CREATE TABLE mine (n int)")
-                await context.connection.execute("INSERT INTO mine VALUES ($1)", n)
-                assert get_test_context().metadata == {"n": n}
-                return await context.connection.fetch("SELECT n FROM mine")
-
-        rows = await asyncio.gather(*(user(n) for n in range(10)))
-        assert [row[0]["n"] for row in rows] == list(range(10))
-        assert get_test_context() is None
-        assert tdd.backends() == 5
-
-    async def test_closing_tells_those_who_wait(self, make):
-        tdd = make(pool_size=1)
-        holder = await tdd.begin_test("holder")
-        late = asyncio.create_task(tdd.begin_test("late"))
-        await asyncio.sleep(0.01)
-        await tdd.close()
-        with pytest.raises(NoTestConnection, match="late: the pool was closed while it waited"):
-            await asyncio.wait_for(late, 5)
-        await tdd.end_test(holder)
-
-
 @pytest.mark.asyncio
 class TestNesting:
     async def test_contexts_nest_and_need_not_end_in_order(self, tdd):
@@ -274,132 +178,6 @@ class TestNesting:
         async with tdd.test_context("of the test") as context:
             assert await asyncio.create_task(task()) == ("of the test", "of the task")
             assert get_test_context() is context
-
-
-class TestLoops:
-    def test_loops_one_after_the_other_leave_nothing(self, make_by_hand):
-        tdd = make_by_hand()
-        pids = set()
-
-        async def use():
-            async with tdd.test_context() as context:
-                pids.add(await context.connection.fetchval("SELECT pg_backend_pid()"))
-
-        for _ in range(5):
-            asyncio.run(use())
-        assert len(pids) == 5
-        wait_for_backends(tdd, 0)
-
-    def test_a_loop_and_its_pool_are_forgotten(self, make_by_hand):
-        tdd = make_by_hand()
-        loops = weakref.WeakSet()
-
-        async def use():
-            loops.add(asyncio.get_running_loop())
-            async with tdd.test_context() as context:
-                await context.connection.execute("SELECT 1")
-
-        for _ in range(10):
-            asyncio.run(use())
-        gc.collect()
-        assert len(loops) <= 1
-
-    def test_a_loop_that_does_not_end_properly(self, make_by_hand):
-        """Its connections are hung up at the latest when the next one is opened."""
-        tdd = make_by_hand()
-        loop = asyncio.new_event_loop()
-        context = loop.run_until_complete(tdd.begin_test("stuck"))
-        connection = context.connection
-        loop.close()
-
-        async def use():
-            with pytest.raises(WrongEventLoop, match="stuck was used in another event loop"):
-                await connection.execute("SELECT 1")
-            with pytest.raises(WrongEventLoop):
-                connection.transaction()
-            await tdd.end_test(context)
-            async with tdd.test_context() as fresh:
-                await fresh.connection.execute("SELECT 1")
-
-        asyncio.run(use())
-        wait_for_backends(tdd, 0)
-
-    def test_a_context_kept_open_to_the_end_of_its_loop(self, make_by_hand):
-        tdd = make_by_hand()
-        context = asyncio.run(tdd.begin_test("kept"))
-        assert tdd.manager.active_connections == {}
-        assert tdd.manager.active_contexts == (context,)
-        tdd.manager.discard(context)
-        assert tdd.manager.active_contexts == ()
-        wait_for_backends(tdd, 0)
-
-    def test_threads_with_loops_of_their_own_share_the_server(self, make_by_hand):
-        tdd = make_by_hand()
-        together = threading.Barrier(4)
-        found = []
-
-        async def use():
-            together.wait(20)
-            async with tdd.test_context() as context:
-                found.append(await context.connection.fetchrow("SELECT current_database(), pg_backend_pid()"))
-
-        threads = [threading.Thread(target=asyncio.run, args=(use(),)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert len({database for database, _ in found}) == 1
-        assert len({pid for _, pid in found}) == 4
-        assert len([event for event in tdd.events if isinstance(event, ServerChosen)]) == 1
-        wait_for_backends(tdd, 0)
-
-    def test_uvloop(self, make_by_hand):
-        uvloop = pytest.importorskip("uvloop")
-        tdd = make_by_hand()
-
-        async def use():
-            async with tdd.test_context() as context:
-                assert await context.connection.fetchval("SELECT 1") == 1
-            await tdd.begin_test("kept")
-
-        for _ in range(2):
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(use())
-        wait_for_backends(tdd, 0)
-
-    def test_release_without_a_loop(self, make_by_hand):
-        tdd = make_by_hand()
-        loop = asyncio.new_event_loop()
-        held = loop.run_until_complete(tdd.begin_test("held"))
-        loop.run_until_complete(tdd.manager.open_connection(TDDTestContext("beside")))
-        dsn, connection = tdd.dsn, held.connection
-        tdd.release()
-        tdd.release()
-        assert tdd.manager.active_contexts == ()
-        with pytest.raises(StaleContext):
-            loop.run_until_complete(connection.execute("SELECT 1"))
-        loop.close()
-        assert dsn.database
-
-    def test_a_url_without_a_loop_and_inside_of_one(self, make_by_hand):
-        tdd = make_by_hand()
-        url = tdd.database_url()
-
-        async def inside():
-            assert tdd.database_url() == url
-            other = make_by_hand()
-            assert other.database_url() != url
-
-        asyncio.run(inside())
-
-
-def wait_for_backends(tdd, expected):
-    """A backend notices the end of its connection a moment later."""
-    for _ in range(200):
-        if tdd.backends() == expected:
-            return
-        threading.Event().wait(0.02)
-    assert tdd.backends() == expected
 
 
 @pytest.mark.asyncio
@@ -429,43 +207,3 @@ class TestBeside:
             await tdd.close()
         with pytest.raises(asyncpg.InterfaceError):
             await forgotten.execute("SELECT 1")
-
-
-class TestManyTests:
-    def test_two_thousand_in_one_loop(self, make_by_hand):
-        tdd = make_by_hand()
-
-        async def use():
-            await tdd.manager.initialize()
-            tdd.ask("CREATE TABLE item (id int)")
-            sizes = []
-            for n in range(2000):
-                context = await tdd.begin_test(str(n))
-                await tdd.end_test(context)
-                if n % 500 == 499:
-                    gc.collect()
-                    sizes.append(len(gc.get_objects()) - len(tdd.events))
-                    assert tdd.backends() == 1
-                    tdd.events.clear()
-            assert sizes[-1] - sizes[0] < 200
-            assert tdd.manager.connection_pool.get_size() == 1
-
-        asyncio.run(use())
-
-    def test_two_hundred_loops(self, make_by_hand):
-        tdd = make_by_hand()
-
-        async def use():
-            for _ in range(3):
-                async with tdd.test_context():
-                    pass
-
-        sizes = []
-        for n in range(200):
-            asyncio.run(use())
-            if n % 50 == 49:
-                tdd.events.clear()
-                gc.collect()
-                sizes.append(len(gc.get_objects()))
-                wait_for_backends(tdd, 0)
-        assert sizes[-1] - sizes[0] < 200

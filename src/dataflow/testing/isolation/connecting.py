@@ -57,7 +57,7 @@ async def connect(
             if monotonic() - started >= patience or not worth_waiting():
                 raise explain(error, dsn) from None  # the frames of the driver show the password
             refused(mask(str(error), dsn.password) or type(error).__name__)
-            log.debug("trying again to connect to %s: %r", dsn, error)
+            log.debug("trying again to connect to %s: %s", dsn, mask(str(error), dsn.password))
             await asyncio.sleep(_RETRY_EVERY_S)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise explain(error, dsn, timeout) from None

@@ -22,6 +22,7 @@ from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
 from dataflow.testing.isolation.reuse import BROKEN, answers, washed
 from dataflow.testing.isolation.rollback import TDDTransactionManager, not_clean
+from dataflow.testing.masking import mask
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
@@ -146,13 +147,13 @@ class TDDDatabaseManager:
                 if isinstance(error, TimeoutError):
                     raise self._not_begun(context) from error
                 if used_before and isinstance(error, BROKEN):
-                    log.debug("a pooled connection had ended: %r", error)
+                    log.debug("a pooled connection had ended: %s", mask(repr(error)))
                     self._chosen.suspect = True
                     continue  # the server had ended it between two tests: take another one
                 raise
             context.setup_s = perf_counter() - started
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("begun: %s, in %.2f ms", context.holder, context.setup_s * 1e3)
+                log.debug("begun: %s, in %.2f ms", mask(context.holder), context.setup_s * 1e3)
             return connection
 
     async def end(self, context: TDDTestContext) -> None:
@@ -176,7 +177,7 @@ class TDDDatabaseManager:
             context.ending = False
             released = _released(context, connection, perf_counter() - started, problem, harmless)
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("ended: %s, %s", context.holder, problem or "rolled back")
+                log.debug("ended: %s, %s", mask(context.holder), problem or "rolled back")
             self._emit(released)
 
     async def cleanup_test_connection(self, context: TDDTestContext) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
@@ -17,6 +18,8 @@ from typing import Any
 from dataflow.testing.errors import NoTestConnection, PoolExhausted
 from dataflow.testing.isolation.context import TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
+
+log = logging.getLogger("dataflow.testing")
 
 Connect = Callable[[], Awaitable[PhysicalConnection]]
 
@@ -203,6 +206,7 @@ def pool_exhausted(
 
 async def close_quietly(connection: PhysicalConnection) -> None:
     """Close a connection in bounded time; if it does not answer, drop it."""
+    log.debug("closed a connection")
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await connection.close(timeout=CLOSE_TIMEOUT_S)
@@ -215,6 +219,7 @@ async def close_quietly(connection: PhysicalConnection) -> None:
 
 def terminate(connection: PhysicalConnection) -> None:
     """Close a connection without waiting, also when its loop does not run any more."""
+    log.debug("hung up a connection")
     with contextlib.suppress(RuntimeError):  # "Event loop is closed"
         connection.terminate()
     if not _in_its_loop(connection):

@@ -1,0 +1,267 @@
+"""Which server a run uses, and what it says when it can use none. A password is never part of it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.integration.isolation.conftest import ask
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import (
+    MissingDatabase,
+    NotATestDatabase,
+    ServerError,
+    ServerUnreachable,
+    WrongPassword,
+)
+from dataflow.testing.events import ServerChosen
+from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
+from dataflow.testing.server.ports import free_port
+
+pytestmark = pytest.mark.asyncio
+
+SECRET = "s3cret'p@ss/w:ord"
+
+
+@pytest.fixture(scope="module")
+def tcp(test_cache: Path) -> Iterator[tuple[Dsn, Dsn]]:
+    """A server over TCP with scram, as somebody else might run it: its address, and that of its superuser."""
+    options, port = EmbeddedOptions(cache_dir=test_cache), free_port()
+    start_server(options, port)
+    dsn, admin = server_dsn(options, port), server_dsn(options, port, admin=True)
+    assert dsn is not None
+    assert admin is not None
+    ask(admin, "ALTER ROLE dataflow_test PASSWORD 's3cret''p@ss/w:ord'")
+    yield replace(dsn, password=SECRET), admin
+    stop_server(options, port, force=True)
+
+
+def told_without_secret(error: BaseException, caplog: pytest.LogCaptureFixture, *secrets: str) -> str:
+    """The message; neither it, nor its traceback, nor the log has a secret in it."""
+    everything = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
+    for secret in secrets:
+        assert secret not in everything
+    return str(error)
+
+
+async def refused(make, caplog, kind: type[ServerError], **settings) -> str:
+    caplog.set_level(logging.DEBUG, logger="dataflow.testing")
+    tdd = make(**settings)
+    with pytest.raises(kind) as told:
+        await tdd.begin_test()
+    assert tdd.manager.server is None
+    assert tdd.events == []
+    return told_without_secret(told.value, caplog, SECRET, "s3cret", "dataflow_test_password")
+
+
+async def test_a_given_url_is_used_and_shown_without_its_password(make, tcp, caplog):
+    caplog.set_level(logging.DEBUG, logger="dataflow.testing")
+    dsn = tcp[0]
+    tdd = make(database_url=dsn.url())
+    async with tdd.test_context("external") as context:
+        assert await context.connection.fetchval("SHOW port") == str(dsn.port)
+    (chosen,) = [event for event in tdd.events if isinstance(event, ServerChosen)]
+    shown = f"postgresql://dataflow_test:***@localhost:{dsn.port}/dataflow_test"
+    assert chosen.description == f"external, {shown} (--tdd-database-url)"
+    for text in (caplog.text, repr(tdd.manager.server), repr(tdd.settings), repr(tdd.sources), str(tdd.settings)):
+        assert SECRET not in text
+        assert "s3cret" not in text
+
+
+async def test_a_url_of_the_caller_wins(make, tcp):
+    tdd = make()
+    await tdd.manager.initialize(tcp[0].url())
+    assert tdd.manager.server.description.endswith("(connection_string)")
+    assert tdd.ask("SHOW port") == [(str(tcp[0].port),)]
+
+
+async def test_wrong_password(make, tcp, caplog):
+    url = f"postgresql://dataflow_test:s3cret@localhost:{tcp[0].port}/dataflow_test"
+    text = await refused(make, caplog, WrongPassword, database_url=url)
+    assert f"localhost:{tcp[0].port} refused user 'dataflow_test': password authentication failed" in text
+    assert f"postgresql://dataflow_test:***@localhost:{tcp[0].port}/dataflow_test" in text
+    assert "TEST_DATABASE_URL" in text
+
+
+async def test_missing_database(make, tcp, caplog):
+    url = replace(tcp[0], database="other_test").url()
+    text = await refused(make, caplog, MissingDatabase, database_url=url)
+    assert "has no database 'other_test'" in text
+    assert 'CREATE DATABASE "other_test" OWNER "dataflow_test";' in text
+
+
+async def test_closed_port(make, caplog):
+    port = free_port()
+    url = f"postgresql://me:s3cret@localhost:{port}/app_test"
+    text = await refused(make, caplog, ServerUnreachable, database_url=url)
+    assert f"no connection to postgresql://me:***@localhost:{port}/app_test" in text
+    assert f"pg_isready -h localhost -p {port}" in text
+
+
+async def test_something_else_than_postgresql_answers(make, caplog):
+    import asyncio
+
+    async def serve(_reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        text = await refused(
+            make, caplog, ServerUnreachable, database_url=f"postgresql://me:s3cret@127.0.0.1:{port}/app_test"
+        )
+    assert "no connection to postgresql://me:***@127.0.0.1" in text
+
+
+async def test_something_that_never_answers_is_waited_for_in_bounded_time(make, caplog):
+    import asyncio
+
+    async def serve(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"postgresql://me:s3cret@127.0.0.1:{port}/app_test"
+    async with server, asyncio.timeout(20):
+        text = await refused(make, caplog, ServerUnreachable, database_url=url, pool_timeout=0.3)
+    assert "within 0.3 s" in text
+
+
+async def test_the_guard_refuses_before_anybody_connects(make, tcp, caplog):
+    """Such a database may be a real one. Its name lets it in only if it is allowed."""
+    ask(tcp[1], "CREATE DATABASE shop OWNER dataflow_test")
+    sessions = "SELECT sessions::int, numbackends FROM pg_stat_database WHERE datname = 'shop'"
+    before = ask(tcp[1], sessions)
+    url = replace(tcp[0], database="shop").url()
+    text = await refused(make, caplog, NotATestDatabase, database_url=url)
+    assert "'shop'" in text
+    assert "DATAFLOW_TDD_ALLOW_DATABASE=shop, or --tdd-allow-database" in text
+    ask(tcp[1], "SELECT pg_stat_force_next_flush()")
+    assert ask(tcp[1], sessions) == before
+    tdd = make(database_url=url, allow_database="other,shop")
+    async with tdd.test_context() as context:
+        assert await context.connection.fetchval("SELECT current_database()") == "shop"
+
+
+async def test_when_nothing_can_be_used_everything_tried_is_listed(make, tmp_path, caplog):
+    text = await refused(make, caplog, ServerUnreachable, postgres_bin=tmp_path)
+    assert "no PostgreSQL server can be used; tried:" in text
+    assert "- localhost:5433 (the default address): " in text
+    assert "- embedded: " in text
+    assert str(tmp_path) in text
+
+
+async def test_a_server_that_does_not_start_is_listed_with_the_rest(make, tmp_path, caplog):
+    for name in ("initdb", "postgres"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 18.6'; echo 'no space left' >&2; exit 1\n")
+        program.chmod(0o755)
+    text = await refused(make, caplog, ServerError, postgres_bin=tmp_path)
+    assert "- localhost:5433 (the default address): " in text
+
+
+# The default address belongs to everybody on this machine; in a network of its own nobody else sees it.
+IN_A_NETWORK_OF_ITS_OWN = """
+    import asyncio, ctypes, fcntl, json, socket, struct, sys
+    from pathlib import Path
+
+    assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+    with socket.socket() as device:  # its loopback interface is down at first
+        fcntl.ioctl(device, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))
+
+    from dataflow.testing.runtime import Runtime
+    from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
+    import psycopg
+
+    options = EmbeddedOptions(cache_dir=Path(sys.argv[1]))
+    found = {}
+
+    async def use(name):
+        tdd = Runtime()
+        async with tdd.test_context() as context:
+            port = await context.connection.fetchval("SHOW port")
+        server = tdd.manager.server
+        found[name] = [server.description, port, list(server.attempts)]
+        await tdd.close()
+
+    asyncio.run(use("nothing there"))
+    start_server(options, 5433)
+    try:
+        asyncio.run(use("the guide's"))
+        with psycopg.connect(server_dsn(options, 5433, admin=True).url(), autocommit=True) as admin:
+            admin.execute("ALTER ROLE dataflow_test PASSWORD 's3cret'")
+        asyncio.run(use("another password"))
+    finally:
+        stop_server(options, 5433, force=True)
+    print(json.dumps(found))
+"""
+
+
+def may_make_networks() -> bool:
+    """Whether this process may, asked in a child so that this one stays where it is."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ctypes.CDLL(None).unshare(0x40000000) == 0 else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+async def test_the_default_address_is_used_if_it_lets_us_in(test_cache):
+    if sys.platform != "linux" or not may_make_networks():
+        pytest.skip("needs the right to make a network of its own")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(IN_A_NETWORK_OF_ITS_OWN), str(test_cache)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    description, port, attempts = found["nothing there"]
+    assert description.startswith("embedded PostgreSQL")
+    assert attempts == ["localhost:5433 (the default address): connection refused"]
+    description, port, attempts = found["the guide's"]
+    assert description == (
+        "external, postgresql://dataflow_test:***@localhost:5433/dataflow_test (the default address)"
+    )
+    assert (port, attempts) == ("5433", [])
+    description, port, attempts = found["another password"]
+    assert description.startswith("embedded PostgreSQL")
+    (attempt,) = attempts
+    assert attempt.startswith("localhost:5433 (the default address): localhost:5433 refused user 'dataflow_test'")
+
+
+async def test_the_log_tells_servers_connections_tests_and_retries(tdd, caplog):
+    caplog.set_level(logging.DEBUG, logger="dataflow.testing")
+    async with tdd.test_context("logged, password=s3cret") as context:
+        pid = await context.connection.fetchval("SELECT pg_backend_pid()")
+    tdd.ask("SELECT pg_terminate_backend(%s, 5000)", pid)
+    async with tdd.test_context("again"):
+        pass
+    other = await tdd.begin_test("left open")
+    await other.connection.close()
+    await tdd.end_test(other)
+    await tdd.close()
+    text = caplog.text
+    for words in (
+        "begun: again, in ",
+        "ended: again, rolled back",
+        "a pooled connection had ended",
+        "connected to postgresql://",
+        "closed a connection",
+        "gave back: embedded PostgreSQL",
+    ):
+        assert words in text
+    assert "s3cret" not in text
