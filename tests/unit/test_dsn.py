@@ -110,3 +110,38 @@ def test_where_it_is_in_words() -> None:
     assert Dsn("::1", 1).where == "[::1]:1"
     assert Dsn("/run/pg", 1).where == "/run/pg/.s.PGSQL.1"
     assert Dsn("h", 1, "u", "p", "d").with_database("e") == Dsn("h", 1, "u", "p", "e")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:12/34@host/db",
+        "postgresql://u:1?2=3@host/db",
+        "postgresql://u:1#2@host/db",
+        "postgresql://u:p@1/2@host/db",
+    ],
+)
+def test_a_password_that_ends_the_host_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="an @ stands behind the first /") as caught:
+        Dsn.parse(url)
+    assert "34" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p%2F%40@host:5432/db?sslmode=disable", "postgresql:///db?host=/tmp", "postgresql://u@h/d"],
+)
+def test_a_proper_url_is_not_taken_for_a_misread_one(url: str) -> None:
+    Dsn.parse(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:0/d", "postgresql://h/d?port=0", "postgresql://h/d?port=99999"])
+def test_a_port_that_cannot_be_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        Dsn.parse(url)
+
+
+def test_secret_parameters_are_not_shown() -> None:
+    dsn = Dsn.parse("postgresql://u@h/d?sslpassword=hush")
+    assert "hush" not in str(dsn) + repr(dsn)
+    assert "hush" in dsn.url()

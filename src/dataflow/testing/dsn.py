@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -25,7 +26,7 @@ class Dsn:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     database: str | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -33,6 +34,11 @@ class Dsn:
 
         :raises ValueError: it is no such URL; the message says why and never repeats the URL.
         """
+        if _is_misread(url):
+            raise ValueError(
+                "an @ stands behind the first / or ? or #; write %40 for an @, %2F for a /, %3F for a ?, "
+                "%23 for a # of its parts"
+            )
         try:
             parts = urlsplit(url.strip())
             port = parts.port
@@ -48,11 +54,9 @@ class Dsn:
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
         host = parameters.pop("host", None) or (unquote(hostname) if hostname else None)
         given_port = parameters.pop("port", None)
-        if given_port is not None and not given_port.isdecimal():
-            raise ValueError("its port is not a number")
         return cls(
             host=host or "localhost",
-            port=port or int(given_port or DEFAULT_PORT),
+            port=_port(port if given_port is None else given_port),
             user=parameters.pop("user", None) or _unquoted(parts.username),
             password=parameters.pop("password", None) or _unquoted(parts.password),
             database=parameters.pop("dbname", None) or unquote(parts.path[1:]) or None,
@@ -91,7 +95,9 @@ class Dsn:
         return arguments | {"server_settings": settings}
 
     def __str__(self) -> str:
-        return self._format("postgresql", MASK if self.password is not None else None)
+        return replace(self, parameters=tuple(map(_shown_parameter, self.parameters)))._format(
+            "postgresql", MASK if self.password is not None else None
+        )
 
     def _format(self, scheme: str, password: str | None) -> str:
         user = quote(self.user, safe="") if self.user else ""
@@ -103,7 +109,7 @@ class Dsn:
             parameters = [("host", self.host), ("port", str(self.port)), *parameters]
         else:
             netloc += f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        query = "?" + urlencode(parameters, safe="/") if parameters else ""
+        query = "?" + urlencode(parameters, safe="/*") if parameters else ""
         return f"{scheme}://{netloc}/{quote(self.database or '', safe='')}{query}"
 
 
@@ -113,3 +119,25 @@ _ASYNCPG_PARAMETERS = frozenset({"sslmode", "passfile", "target_session_attrs", 
 
 def _unquoted(text: str | None) -> str | None:
     return unquote(text) if text else None
+
+
+def _is_misread(url: str) -> bool:
+    """Whether reading `url` would take a part of its password for something else, which messages show.
+
+    In ``postgresql://user:1/2@host/name`` the slash ends the host: 1 becomes the port, and ``2@host/name`` the
+    database.
+    """
+    return "@" in re.sub(r"^[^/?#]*(//)?[^/?#]*", "", url.strip(), count=1)
+
+
+def _port(given: str | int | None) -> int:
+    if given is None:
+        return DEFAULT_PORT
+    if not str(given).isdecimal() or not 0 < int(given) < 65536:
+        raise ValueError("its port is not a number from 1 to 65535")
+    return int(given)
+
+
+def _shown_parameter(parameter: tuple[str, str]) -> tuple[str, str]:
+    name, value = parameter
+    return (name, MASK) if "password" in name.lower() else (name, value)

@@ -8,7 +8,7 @@ MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s]*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<before>\b(?:pgpassword|password|passwd|pwd)[\"']?\s*[=:]\s*)"
+    r"(?P<before>\b(?:pgpassword|sslpassword|password|passwd|pwd)[\"']?\s*[=:]\s*)"
     r"(?:\*\*\*|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
@@ -19,7 +19,8 @@ _SQL_PASSWORD = re.compile(r"(?P<before>\bpassword\s+)[eE]?'(?:[^']|'')*'", re.I
 def mask(text: str, *secrets: str | None) -> str:
     """Return `text` without passwords: those of URLs, of ``password=…`` pairs, and each of `secrets`."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, MASK)
+        # Whole words only: masking "test" inside "dataflow_test" would hide nothing and tell the password.
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
     text = _URL_PASSWORD.sub(rf"\g<before>{MASK}", text)
     text = _SQL_PASSWORD.sub(rf"\g<before>'{MASK}'", text)
     return _KEY_PASSWORD.sub(rf"\g<before>{MASK}", text)

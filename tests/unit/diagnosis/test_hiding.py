@@ -5,35 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dataflow.testing.diagnosis.hiding import (
-    UNREADABLE,
     given_url,
     hidden,
-    is_misread,
     shown_url,
     shown_variable,
 )
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://u:12/34@host/db",
-        "postgresql://u:1?2=3@host/db",
-        "postgresql://u:1#2@host/db",
-        "postgresql://u:p@1/2@host/db",
-    ],
-)
-def test_a_password_that_ends_the_host_is_noticed(url: str) -> None:
-    assert is_misread(url)
-    assert shown_url(url) == UNREADABLE
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["postgresql://u:p%2F%40@host:5432/db?sslmode=disable", "postgresql:///db?host=/tmp", "postgresql://u@h/d"],
-)
-def test_a_proper_url_is_not_taken_for_a_misread_one(url: str) -> None:
-    assert not is_misread(url)
 
 
 def test_a_url_is_shown_without_its_password_and_that_of_its_parameters() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dataflow.testing.diagnosis.hiding import MISPLACED_AT, given_url, hidden, is_misread
+from dataflow.testing.diagnosis.hiding import given_url, hidden
 from dataflow.testing.diagnosis.model import Check, Detail, Diagnosis, Status, failure, info, ok
 from dataflow.testing.diagnosis.setup import read_settings
 from dataflow.testing.dsn import Dsn
@@ -89,18 +89,6 @@ def verify_connection_string(url: str | None = None) -> ConnectionString:
     return describe_url(*given, allowed)
 
 
-def readable(url: str) -> Dsn:
-    """The parsed URL.
-
-    :raises ValueError: it cannot be read safely; the message never repeats it.
-    """
-    if is_misread(url):
-        raise ValueError(
-            f"{MISPLACED_AT}; write %40 for an @, %2F for a /, %3F for a ?, %23 for a # of its parts"
-        )
-    return Dsn.parse(url)
-
-
 def unreadable_url(origin: str, error: ValueError) -> Check:
     return Check(
         "URL",
@@ -115,7 +103,7 @@ def unreadable_url(origin: str, error: ValueError) -> Check:
 def describe_url(url: str, origin: str, allowed: frozenset[str]) -> ConnectionString:
     """The diagnosis of a URL. Pure."""
     try:
-        dsn = readable(url)
+        dsn = Dsn.parse(url)
     except ValueError as error:
         return ConnectionString(TITLE, (unreadable_url(origin, error),), origin=origin)
     scheme = urlsplit(url.strip()).scheme
@@ -160,8 +148,6 @@ def _guard(dsn: Dsn, allowed: frozenset[str]) -> Check:
 
 
 def _violations(dsn: Dsn) -> Iterator[Check]:
-    if not 1 <= dsn.port <= 65_535:
-        yield _failed("port", f"{dsn.port} is not a port", "use a number from 1 to 65535; the usual one is 5432")
     if dsn.user is None:
         yield info("user", "not given: the name of the operating system's user is taken")
     names = dict(dsn.parameters)

@@ -6,14 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from dataflow.testing.diagnosis.address import readable
-from dataflow.testing.diagnosis.hiding import given_url
-from dataflow.testing.errors import ServerError, SettingsError
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import ServerError
 from dataflow.testing.runtime import Runtime, runtime
 from dataflow.testing.settings import Settings, resolve
 
 if TYPE_CHECKING:
-    from dataflow.testing.dsn import Dsn
     from dataflow.testing.isolation.server_protocol import Server
 
 WHAT = "dataflow-tdd diagnosis"
@@ -42,17 +40,9 @@ async def server_of_tests() -> AsyncIterator[Server]:
 def usable_settings(current: Runtime) -> Settings:
     """The settings, for connecting.
 
-    :raises SettingsError: invalid, or with a URL that would be misread and then shown.
+    :raises SettingsError: they are invalid.
     """
-    settings = current.settings if current.started else resolve(current.sources)
-    sources = current.sources
-    given = given_url(sources.command_line, sources.environment, sources.ini)
-    if given is not None:
-        try:
-            readable(given[0])
-        except ValueError as error:
-            raise SettingsError((f"{given[1]}: {error}",)) from None
-    return settings
+    return current.settings if current.started else resolve(current.sources)
 
 
 def stop_if_started(server: Server, settings: Settings) -> None:

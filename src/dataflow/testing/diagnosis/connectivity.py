@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-from dataflow.testing.diagnosis.address import readable, unreadable_url
+from dataflow.testing.diagnosis.address import unreadable_url
 from dataflow.testing.diagnosis.borrowing import server_of_tests
 from dataflow.testing.diagnosis.hiding import hidden
 from dataflow.testing.diagnosis.model import Check, Detail, Diagnosis, Status, failure
 from dataflow.testing.diagnosis.setup import invalid_settings, read_settings
+from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SettingsError
 from dataflow.testing.runtime import runtime
-
-if TYPE_CHECKING:
-    from dataflow.testing.dsn import Dsn
 
 TITLE = "Database connectivity"
 NAME = "connection"
@@ -60,7 +57,7 @@ async def check_database_connectivity(url: str | None = None) -> Connectivity:
 
 async def _at_url(url: str) -> Connectivity:
     try:
-        dsn = readable(url)
+        dsn = Dsn.parse(url)
     except ValueError as error:
         return Connectivity(TITLE, (unreadable_url("argument", error),))
     return await _at(dsn, hidden(str(dsn)), ())

@@ -9,7 +9,6 @@ from dataflow.testing.dsn import Dsn
 from dataflow.testing.masking import MASK, mask
 
 UNREADABLE = "set, but not shown: it cannot be read, and may hold a password"
-MISPLACED_AT = "an @ stands behind the first / or ? or #"
 
 # Parameters of a URL such as sslpassword, which `mask` does not know.
 _SECRET_PARAMETER = re.compile(r"(?P<before>\b\w*(?:password|secret|token)\w*=)[^\s&]+", re.IGNORECASE)
@@ -21,19 +20,10 @@ def hidden(text: str, *secrets: str | None) -> str:
     return _SECRET_PARAMETER.sub(rf"\g<before>{MASK}", mask(text, *secrets))
 
 
-def is_misread(url: str) -> bool:
-    """Whether reading `url` would take a part of its password for something else.
-
-    In ``postgresql://user:1/2@host/name`` the slash ends the host: 1 becomes the port, and ``2@host/name`` the
-    database, which messages show.
-    """
-    return "@" in re.sub(r"^[^/?#]*(//)?[^/?#]*", "", url.strip(), count=1)
-
-
 def shown_url(url: str) -> str:
     """A URL without its password; when in doubt, nothing of it."""
     try:
-        return UNREADABLE if is_misread(url) else hidden(str(Dsn.parse(url)))
+        return hidden(str(Dsn.parse(url)))
     except ValueError:
         return UNREADABLE
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataflow.testing.diagnosis.hiding import UNREADABLE, given_url, is_misread
 from dataflow.testing.diagnosis.model import Check, Detail, Diagnosis, Status, failure
 from dataflow.testing.errors import SettingsError
 from dataflow.testing.options import OPTIONS
 from dataflow.testing.runtime import Runtime, runtime
-from dataflow.testing.settings import Settings, Sources, resolve
+from dataflow.testing.settings import Settings, resolve
 
 TITLE = "TDD setup"
 MODE_OPTION = "DATAFLOW_TDD_MODE, --tdd-mode, ini option tdd_mode"
@@ -32,7 +31,7 @@ def check_tdd_setup() -> TDDSetup:
     read = read_settings(current)
     if isinstance(read, SettingsError):
         return TDDSetup(TITLE, (invalid_settings(read),))
-    return describe_setup(read, used=_in_use(current), url_hidden=url_is_misread(current.sources))
+    return describe_setup(read, used=_in_use(current))
 
 
 def read_settings(current: Runtime) -> Settings | SettingsError:
@@ -50,18 +49,13 @@ def _in_use(current: Runtime) -> bool:
         return True
 
 
-def url_is_misread(sources: Sources) -> bool:
-    given = given_url(sources.command_line, sources.environment, sources.ini)
-    return given is not None and is_misread(given[0])
-
-
 def invalid_settings(error: SettingsError) -> Check:
     found = failure("settings", error)
     remedy = "correct what is listed, or unset it to get the default"
     return Check(found.name, found.status, found.found, remedy, details={"violations": error.violations})
 
 
-def describe_setup(settings: Settings, *, used: bool, url_hidden: bool = False) -> TDDSetup:
+def describe_setup(settings: Settings, *, used: bool) -> TDDSetup:
     """The diagnosis of settings that could be read. Pure."""
     origin = settings.origins.get("mode", "default")
     mode = {True: "on", False: "off", None: "unset"}[settings.mode]
@@ -69,7 +63,7 @@ def describe_setup(settings: Settings, *, used: bool, url_hidden: bool = False) 
     checks = (
         _mode_check(mode, origin, used=used),
         Check("profiles", Status.INFO, profiles),
-        Check("settings", Status.OK, f"{len(OPTIONS)} settings are valid", details=_values(settings, url_hidden)),
+        Check("settings", Status.OK, f"{len(OPTIONS)} settings are valid", details=_values(settings)),
     )
     return TDDSetup(TITLE, checks, mode, origin)
 
@@ -90,7 +84,6 @@ def _mode_check(mode: str, origin: str, *, used: bool) -> Check:
     )
 
 
-def _values(settings: Settings, url_hidden: bool) -> dict[str, Detail]:
+def _values(settings: Settings) -> dict[str, Detail]:
     shown: Callable[[str], str] = lambda name: settings.explain(name).removeprefix(f"{name} ")  # noqa: E731
-    values: dict[str, Detail] = {option.name: shown(option.name) for option in OPTIONS}
-    return values | {"database_url": UNREADABLE} if url_hidden else values
+    return {option.name: shown(option.name) for option in OPTIONS}
