@@ -60,8 +60,11 @@ class Runtime:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force. They are read when first needed, and again after `close`."""
-        if self._settings is None:
+        """The settings in force, fixed with the choice of a server; `close` lets go of them.
+
+        Until then they are read each time: the guide sets variables at run time, after plugins were loaded.
+        """
+        if self._settings is None or not self.started:
             from dataflow.testing.settings import resolve
 
             self._settings = resolve(self.sources)
@@ -122,7 +125,7 @@ class Runtime:
             from dataflow.testing.isolation.manager import TDDDatabaseManager
 
             self._manager = TDDDatabaseManager(
-                self._current_settings,
+                lambda: self.settings,
                 self._choose_server,
                 self.transactions,
                 emit=self._emit,
@@ -195,12 +198,6 @@ class Runtime:
         if self._manager is not None:
             self._manager.release_server()
         self._settings = None
-
-    def _current_settings(self) -> Settings:
-        # The guide sets variables at run time, after plugins were loaded: look again until a server is in use.
-        if not self.started:
-            self._settings = None
-        return self.settings
 
     def _emit(self, event: Event) -> None:
         self.listener(event)
