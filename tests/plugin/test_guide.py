@@ -287,6 +287,7 @@ def test_settings_for_ci_made_at_run_time_are_honoured(project):
             assert (tdd_settings.timeout, tdd_settings.max_connections) == (16, 11)
         """,
         "--tdd-server-idle=600",
+        "-v",  # its header shows the settings as they were before
     )
     outcome.assert_outcomes(passed=1).assert_says("pool_size 4 (DATAFLOW_TDD_POOL_SIZE)")
 

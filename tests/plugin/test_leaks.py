@@ -110,11 +110,14 @@ def test_what_a_wider_fixture_holds_is_no_leak(project):
             async def test_it(self, shared, of_class, n):
                 assert await shared.connection.fetchval("SELECT count(*) FROM of_module") == n
                 await shared.connection.execute("INSERT INTO of_module VALUES (1)")
+                if n == 1:
+                    await get_database_manager().get_test_connection(TDDTestContext("leaked beside them"))
         """,
         "--tdd-leaks=error",
         "--tdd-pool-size=3",
     )
-    outcome.assert_outcomes(passed=3).assert_silent_about("leaks  ")
+    outcome.assert_outcomes(passed=3, errors=1).assert_says("1 connection not given back", "leaks 1:")
+    outcome.assert_silent_about("- shared by", "- of the class")
 
 
 def test_a_leaking_setup_and_a_leaking_failure_are_named_too(project):

@@ -113,6 +113,10 @@ def test_passwords_are_nowhere_in_the_output(project, url, words):
 
 def test_a_database_that_is_not_for_tests_is_let_in_by_name_only(project):
     project.env.setenv("TEST_DATABASE_URL", "postgresql://me:x@localhost:1/shop")
+    project.env.setenv("DATAFLOW_TDD_ALLOW_DATABASE", "shop")
+    taken_back = project.run("async def test_it(tdd_test_context): pass", "--tdd-allow-database=")
+    taken_back.assert_outcomes(errors=1).assert_says("NotATestDatabase: the database 'shop'")
+    project.env.delenv("DATAFLOW_TDD_ALLOW_DATABASE")
     outcome = project.run("async def test_it(tdd_test_context): pass", "--tdd-allow-database=other, shop")
     outcome.assert_outcomes(errors=1).assert_says("ServerUnreachable: no connection to")
 

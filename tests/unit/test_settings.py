@@ -75,6 +75,13 @@ def test_an_empty_value_means_not_given(place: str) -> None:
     assert (settings.timeout, settings.origins["timeout"]) == (30, "default")
 
 
+def test_an_empty_value_on_the_command_line_is_given() -> None:
+    """There it takes back what the environment says."""
+    environment = {"DATAFLOW_TDD_ALLOW_DATABASE": "shop"}
+    settings = resolve(Sources(command_line={"allow_database": ""}, environment=environment))
+    assert (settings.allow_database, settings.origins["allow_database"]) == (frozenset(), "--tdd-allow-database")
+
+
 def test_zero_is_a_value() -> None:
     settings = resolve(
         Sources(environment={"DATAFLOW_TDD_SERVER_IDLE": "0", "DATAFLOW_TDD_POOL_MAX_OVERFLOW": "0"})

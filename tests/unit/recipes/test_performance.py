@@ -29,6 +29,7 @@ def test_an_async_function_stays_one(capsys: pytest.CaptureFixture[str]) -> None
         return a + 1
 
     assert inspect.iscoroutinefunction(add)
+    assert (add.__name__, list(inspect.signature(add).parameters)) == ("add", ["a"])
     assert asyncio.run(add(1)) == 2
     assert capsys.readouterr().out.startswith("ok add: ")
 

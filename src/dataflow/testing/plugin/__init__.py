@@ -7,7 +7,7 @@ Fixtures come in with `pytest_configure`; event loop and driver only when a test
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,8 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from dataflow.testing.plugin.run import Run
 
     runtime = Runtime(
-        command_line=_given(config.getoption(option.ini) for option in OPTIONS),
-        ini=_given(config.getini(option.ini) for option in OPTIONS),
+        command_line=_given((config.getoption(option.ini) for option in OPTIONS), not_given=(None,)),
+        ini=_given((config.getini(option.ini) for option in OPTIONS), not_given=(None, "")),
     )
     config.stash[_BEFORE] = install(runtime)
     config.stash[RUN] = run = Run(config, runtime)
@@ -51,10 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Merging(run), "dataflow-tdd-xdist")
 
 
-def _given(values: Generator[Any]) -> dict[str, str]:
-    """What was given, by the name of the setting. An ini value may be empty, which means: not given."""
+def _given(values: Iterable[Any], not_given: tuple[str | None, ...]) -> dict[str, str]:
+    """What was given, by the name of the setting."""
     pairs = zip((option.name for option in OPTIONS), values, strict=True)
-    return {name: str(value) for name, value in pairs if value not in (None, "")}
+    return {name: str(value) for name, value in pairs if value not in not_given}
 
 
 def _register_fixtures(config: pytest.Config) -> None:
