@@ -69,16 +69,18 @@ def test_only_what_was_rolled_back_is_called_so() -> None:
 def test_slow_tests_come_slowest_first_with_advice_for_each_phase_over_its_target() -> None:
     text = words(
         released("setup is slow", setup=21),
+        released("the first one", setup=20.5, opened=True),
         released("schema and data are slow", schema=22, data=40),
         released("only the sum", setup=19, schema=19, data=29, teardown=50),
         released("quick"),
     )
     _, _, slow = text.partition("slow       tests over a target, the slowest first:\n")
     names = [line.strip().partition(":")[0] for line in slow.splitlines() if not line.startswith(" " * 13)]
-    assert names == ["only the sum", "schema and data are slow", "setup is slow"]
+    assert names == ["only the sum", "schema and data are slow", "setup is slow", "the first one"]
     assert "only the sum: 117.0 ms (set-up 19.0, schema 19.0, data 29.0, tear-down 50.0)" in slow
     assert "no phase is over its target by itself, their sum is over the limit" in slow
-    assert slow.count("fixture set-up is slow: give tests a session loop") == 1
+    assert slow.count("fixture set-up is slow: the machine is busy") == 1
+    assert slow.count("fixture set-up is slow: a connection was opened for it") == 1
     assert slow.count("schema work is slow: create tables once") == 1
     assert slow.count("data operations are slow: look at the queries") == 1
 
@@ -88,6 +90,12 @@ def test_the_slow_limit_is_the_setting_and_zero_switches_it_off() -> None:
     assert "the slowest first" in words(event, slow_ms=50)
     assert "the slowest first" not in words(event, slow_ms=100)
     assert "the slowest first" not in words(released(setup=500), slow_ms=0)
+
+
+def test_the_targets_of_the_phases_move_with_the_slow_limit() -> None:
+    assert "the slowest first" in words(released(setup=30), slow_ms=100)
+    assert "the slowest first" not in words(released(setup=30), slow_ms=200)
+    assert "fixture set-up is slow" in words(released(setup=11), slow_ms=50)
 
 
 def test_only_the_slowest_are_listed_and_the_others_counted() -> None:
@@ -101,13 +109,14 @@ def test_servers_settings_restarts_and_lost_workers() -> None:
         ServerChosen("embedded PostgreSQL 18", ("localhost:5433: refused",), 12.4),
         ServerChosen("embedded PostgreSQL 18", ("localhost:5433: refused",), 99.0),
         ServerRestarted("it was killed"),
-        settings=("pool_size 3 (CI profile)", "slow 5 (--tdd-slow)"),
+        settings=("CI profile: pool_size 3, timeout 15.0", "--tdd-slow: slow 5.0"),
     )
     made.lost_worker("gw1")
     assert list(lines(made.summary())) == [
         "server     embedded PostgreSQL 18; ready in 12 ms",
         "           not used: localhost:5433: refused",
-        "settings   pool_size 3 (CI profile); slow 5 (--tdd-slow)",
+        "settings   CI profile: pool_size 3, timeout 15.0",
+        "           --tdd-slow: slow 5.0",
         "restarted  it was killed",
         "lost       worker gw1 crashed; its tests are missing in these figures",
     ]

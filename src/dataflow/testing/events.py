@@ -29,6 +29,7 @@ class ContextReleased(NamedTuple):
     `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
     `problem`: what was wrong at the end; `harmless` when no other test can notice it. `isolated`: all that it
     did, it did in a transaction that was rolled back, so that nothing of it can have stayed.
+    `opened`: its connection was opened for it.
     """
 
     test_id: str
@@ -40,6 +41,7 @@ class ContextReleased(NamedTuple):
     problem: str | None = None
     harmless: bool = True
     isolated: bool = True
+    opened: bool = False
 
 
 class ConnectionLeaked(NamedTuple):

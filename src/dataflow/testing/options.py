@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off", ""})
 LEAK_ACTIONS = ("error", "warn", "ignore")
+SERVERS = ("auto", "embedded")
 
 
 class Option(NamedTuple):
@@ -73,10 +74,13 @@ def _number(unit: str, *, zero: bool) -> Callable[[str], float]:
     return parse
 
 
-def _leaks(text: str) -> str:
-    if text.strip().lower() not in LEAK_ACTIONS:
-        raise ValueError("one of " + ", ".join(LEAK_ACTIONS))
-    return text.strip().lower()
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text.strip().lower()
+
+    return parse
 
 
 def _dsn(text: str) -> Dsn:
@@ -113,6 +117,13 @@ OPTIONS: tuple[Option, ...] = (
         "TEST_DATABASE_URL",
         "URL of an existing test database, to use instead of the embedded server",
         _dsn,
+    ),
+    Option(
+        "server",
+        "DATAFLOW_TDD_SERVER",
+        "auto: TEST_DATABASE_URL, else the default address if it answers, else embedded; or embedded: always",
+        _one_of(SERVERS),
+        default="auto",
     ),
     Option(
         "pool_size",
@@ -159,7 +170,7 @@ OPTIONS: tuple[Option, ...] = (
         "leaks",
         "DATAFLOW_TDD_LEAKS",
         "what a leaked connection does: error, warn or ignore",
-        _leaks,
+        _one_of(LEAK_ACTIONS),
         default="warn",
     ),
     Option(

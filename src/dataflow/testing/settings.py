@@ -16,6 +16,8 @@ from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SettingsError
 from dataflow.testing.options import FALSE_WORDS, OPTIONS, Option, parse_bool
 
+DEFAULT = "default"
+DERIVED = "pool size + overflow"
 CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS")
 
 
@@ -28,6 +30,7 @@ class Settings:
 
     mode: bool | None
     database_url: Dsn | None
+    server: str
     pool_size: int
     pool_max_overflow: int
     pool_timeout: float
@@ -59,7 +62,15 @@ class Settings:
         shown = ",".join(sorted(value)) if isinstance(value, frozenset) else value
         if name == "pool_size" and self.pool_max_size < self.pool_size:
             shown = f"{shown}, limited to {self.pool_max_size} by max_connections"
-        return f"{name} {'unset' if shown in (None, '') else shown} ({self.origins.get(name, 'default')})"
+        return f"{name} {'unset' if shown in (None, '') else shown} ({self.origins.get(name, DEFAULT)})"
+
+    def by_origin(self) -> tuple[str, ...]:
+        """What is not a default, a line for each origin: ``CI profile: pool_size 3, timeout 15.0``."""
+        lines: dict[str, list[str]] = {}
+        for name, origin in self.origins.items():
+            if origin not in (DEFAULT, DERIVED):
+                lines.setdefault(origin, []).append(self.explain(name).removesuffix(f" ({origin})"))
+        return tuple(f"{origin}: {', '.join(settings)}" for origin, settings in lines.items())
 
     def __str__(self) -> str:
         return "\n".join(self.explain(option.name) for option in OPTIONS)
@@ -110,7 +121,7 @@ def resolve(sources: Sources) -> Settings:
         raise SettingsError(tuple(violations))
     if values["max_connections"] is None:
         values["max_connections"] = values["pool_size"] + values["pool_max_overflow"]
-        origins["max_connections"] = "pool size + overflow"
+        origins["max_connections"] = DERIVED
     return Settings(**values, profiles=profiles, origins=origins)
 
 
@@ -138,7 +149,7 @@ def _given(option: Option, sources: Sources) -> tuple[str | None, str]:
     for value, origin in places:
         if value is not None and (value != "" or origin == option.flag):
             return value, origin
-    return None, "default"
+    return None, DEFAULT
 
 
 def _profiles(sources: Sources) -> tuple[str, ...]:
@@ -151,7 +162,7 @@ def _from_profile(option: Option, profiles: tuple[str, ...]) -> tuple[Any, str]:
         return option.ci, "CI profile"
     if "container" in profiles and option.container is not None:
         return option.container, "container profile"
-    return option.default, "default"
+    return option.default, DEFAULT
 
 
 def _in_container(environment: Mapping[str, str]) -> bool:

@@ -63,6 +63,7 @@ class TestConnection(_Connection):
 
     :param limit: seconds that the physical connection allows a statement; the context's timeout and the
         call's go before it.
+    :ivar opened: the physical connection was opened for this test, and had not served another one.
     """
 
     __test__ = False
@@ -73,6 +74,7 @@ class TestConnection(_Connection):
         self._context = context
         self._limit = limit
         self._reusable = True
+        self.opened = False
         self.log = StatementLog(context.savepoint_name)
         if context.timeout is not None:
             physical.limit_statements(context.timeout)

@@ -254,6 +254,7 @@ class TDDDatabaseManager:
         context.owner = context.owner or self._who()
         physical, used_before = await pool.acquire(context)
         connection = TestConnection(physical, context, self._settings().timeout)
+        connection.opened = not used_before
         context.attach(connection)
         self._active[context] = connection, pool
         return connection, used_before
@@ -339,4 +340,5 @@ def _released(
         problem=problem,
         harmless=harmless,
         isolated=not log.outside,
+        opened=connection.opened,
     )

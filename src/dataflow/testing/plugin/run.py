@@ -121,9 +121,7 @@ class Run:
     def _note_settings(self) -> None:
         settings = self.runtime.settings
         self.report.slow_ms = settings.slow
-        self.report.settings = tuple(
-            settings.explain(name) for name, origin in settings.origins.items() if origin != "default"
-        )
+        self.report.settings = settings.by_origin()
 
     def _watch_memory(self, item: pytest.Item) -> None:
         threshold_mb = self.runtime.settings.memory_threshold

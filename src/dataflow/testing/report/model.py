@@ -45,6 +45,7 @@ class SlowTest(NamedTuple):
     total_ms: float
     phases_ms: dict[str, float]
     over: tuple[str, ...]
+    opened: bool = False
 
 
 class Summary(NamedTuple):
@@ -68,7 +69,7 @@ class Summary(NamedTuple):
 class Report:
     """Collects the events of a run, of this process and of its workers.
 
-    :ivar slow_ms: a test is named as slow from this total on; 0: none is.
+    :ivar slow_ms: a test is named as slow from this total on, and its phases in proportion; 0: none is.
     :ivar settings: the settings worth showing, a line each.
     """
 
@@ -158,16 +159,18 @@ def _phase(name: str, values: Sequence[float], target_ms: float | None) -> Phase
 
 
 def _slow_tests(measured: Sequence[ContextReleased], slow_ms: float) -> list[SlowTest]:
-    """Tests over their total, or over the target of a phase; the slowest first."""
-    if slow_ms == 0:
-        return []
+    """Tests over their total, or over the target of a phase; the slowest first.
+
+    The targets of the phases move in proportion with the limit of the total.
+    """
     slow = []
+    share = slow_ms / TOTAL_TARGET_MS
     for test in measured:
         phases = times_ms(test)
         total = sum(phases.values())
-        over = tuple(name for name, target in TARGETS_MS.items() if phases[name] > target)
-        if over or total > slow_ms:
-            slow.append(SlowTest(test.test_id, total, phases, over))
+        over = tuple(name for name, target in TARGETS_MS.items() if phases[name] > target * share)
+        if slow_ms and (over or total > slow_ms):
+            slow.append(SlowTest(test.test_id, total, phases, over, test.opened))
     return sorted(slow, key=lambda test: test.total_ms, reverse=True)
 
 

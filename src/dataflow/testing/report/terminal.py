@@ -8,10 +8,11 @@ from dataflow.testing.events import ConnectionLeaked
 from dataflow.testing.report.model import Phase, SlowTest, Summary
 
 ADVICE = {
-    "set-up": "fixture set-up is slow: give tests a session loop, so that connections are used again",
+    "set-up": "fixture set-up is slow: the machine is busy, or all connections were in use",
     "schema": "schema work is slow: create tables once in a session fixture, or use schema templates",
     "data": "data operations are slow: look at the queries (EXPLAIN), and create only the rows it needs",
 }
+OPENED = "fixture set-up is slow: a connection was opened for it; with one loop for all tests it is opened once"
 NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
 
 
@@ -21,8 +22,8 @@ def lines(summary: Summary) -> Iterator[str]:
         yield f"server     {server.description}; ready in {server.duration_ms:.0f} ms"
         for attempt in server.attempts:
             yield f"           not used: {attempt}"
-    if summary.settings:
-        yield f"settings   {'; '.join(summary.settings)}"
+    for number, line in enumerate(summary.settings):
+        yield f"{'settings' if number == 0 else '':<11}{line}"
     yield from _table(summary)
     yield from _isolation(summary)
     yield from _slow(summary)
@@ -90,4 +91,5 @@ def _slow(summary: Summary) -> Iterator[str]:
 
 
 def _advice(test: SlowTest) -> list[str]:
-    return [ADVICE[phase] for phase in test.over] or [NO_PHASE]
+    advice = ADVICE | {"set-up": OPENED} if test.opened else ADVICE
+    return [advice[phase] for phase in test.over] or [NO_PHASE]

@@ -61,6 +61,8 @@ async def choose(
     :raises ServerError: none can be used; every attempt is listed.
     """
     given = Dsn.parse(url) if url is not None else settings.database_url
+    if settings.server == "embedded" and url is None:
+        return _embedded(settings, what, attempts=())
     if given is not None:
         origin = "connection_string" if url is not None else settings.origins.get("database_url", "")
         check_test_database(given, settings.allow_database)
@@ -69,7 +71,10 @@ async def choose(
     refusal = await _refusal_of_guide_address(try_login)
     if refusal is None:
         return ExternalServer(GUIDE_DSN, f"external, {GUIDE_DSN} (the default address)")
-    attempts = (f"{GUIDE_DSN.where} (the default address): {refusal}",)
+    return _embedded(settings, what, attempts=(f"{GUIDE_DSN.where} (the default address): {refusal}",))
+
+
+def _embedded(settings: Settings, what: str, *, attempts: tuple[str, ...]) -> EmbeddedServer:
     try:
         lease = lease_database(embedded_options(settings), what=what)
     except (BinariesNotFound, ServerStartFailed) as error:
@@ -96,9 +101,10 @@ async def _refusal_of_guide_address(try_login: TryLogin) -> str | None:
 
 
 def _nothing_usable(attempts: tuple[str, ...], error: ServerError) -> ServerUnreachable:
-    tried = "".join(f"\n    - {attempt}" for attempt in attempts)
+    embedded = f"embedded: {error.what}".replace("\n", "\n  ")
+    tried = "".join(f"\n    - {attempt}" for attempt in (*attempts, embedded))
     return ServerUnreachable(
-        f"no PostgreSQL server can be used; tried:{tried}\n    - embedded: {error.what}",
+        f"no PostgreSQL server can be used; tried:{tried}",
         cause=error.cause,
         remedy=error.remedy,
         option=error.option,
