@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Servers, sockets and databases of the test run live here, apart from the user's own cache.
 TEST_CACHE := $(CURDIR)/.cache/tests
 
-.PHONY: demo test lint types contracts pytest benchmarks clean
+.PHONY: demo test lint types contracts pytest test-pythons benchmarks clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -26,12 +26,30 @@ contracts: $(STAMP)
 pytest: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/run.sh
 
+# Run by hand: the suite under each Python that we support, and with the oldest asyncpg that we say works.
+# Name those of your machine: make test-pythons PYTHONS="python3.12 /opt/python3.13/bin/python3"
+PYTHONS ?= python3.12 python3.13
+OLDEST_ASYNCPG := 0.30.0
+
+test-pythons: $(STAMP)
+	@set -e; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		$$python -m venv --clear .venv-$$version; \
+		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+		echo "== Python $$version"; \
+		PATH="$(CURDIR)/.venv-$$version/bin:$$PATH" sh tests/run.sh; \
+	done
+	$(BIN)/python -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' asyncpg==$(OLDEST_ASYNCPG)
+	@echo "== asyncpg $(OLDEST_ASYNCPG)"
+	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" sh tests/run.sh
+
 # Run by hand, on an idle machine.
 benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .cache .bootstrap dist build
+	rm -rf $(VENV) .venv-* .cache .bootstrap dist build
 
 # Debian ships Python without ensurepip: there, pip installs virtualenv beside the checkout.
 $(STAMP): pyproject.toml Makefile
