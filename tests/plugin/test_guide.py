@@ -289,7 +289,7 @@ def test_settings_for_ci_made_at_run_time_are_honoured(project):
         "--tdd-server-idle=600",
         "-v",  # its header shows the settings as they were before
     )
-    outcome.assert_outcomes(passed=1).assert_says("pool_size 4 (DATAFLOW_TDD_POOL_SIZE)")
+    outcome.assert_outcomes(passed=1).assert_says("DATAFLOW_TDD_POOL_SIZE: pool_size 4")
 
 
 def test_activation_in_a_test_module_works(project):
