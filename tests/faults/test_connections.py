@@ -9,6 +9,7 @@ import time
 
 import asyncpg
 import pytest
+from tests.faults.conftest import wait_until
 
 from dataflow.testing.errors import (
     ConnectionLost,
@@ -63,6 +64,7 @@ async def test_a_backend_that_ends_between_two_tests_is_replaced_silently(tdd):
 
 
 async def idle_pid(tdd):
+    wait_until(lambda: tdd.backends() == 1, "the others are gone")
     ((pid,),) = tdd.ask(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'dataflow-tdd'"

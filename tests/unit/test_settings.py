@@ -75,11 +75,12 @@ def test_an_empty_value_means_not_given(place: str) -> None:
     assert (settings.timeout, settings.origins["timeout"]) == (30, "default")
 
 
-def test_an_empty_value_on_the_command_line_is_given() -> None:
-    """There it takes back what the environment says."""
-    environment = {"DATAFLOW_TDD_ALLOW_DATABASE": "shop"}
-    settings = resolve(Sources(command_line={"allow_database": ""}, environment=environment))
-    assert (settings.allow_database, settings.origins["allow_database"]) == (frozenset(), "--tdd-allow-database")
+def test_an_empty_value_on_the_command_line_takes_back_what_the_environment_says() -> None:
+    environment = {"DATAFLOW_TDD_ALLOW_DATABASE": "shop", "DATAFLOW_TDD_TIMEOUT": "7", "DATAFLOW_TDD_MODE": "no"}
+    taken_back = {"allow_database": "", "timeout": "", "mode": ""}
+    settings = resolve(Sources(command_line=taken_back, environment=environment))
+    assert (settings.allow_database, settings.timeout, settings.mode) == (frozenset(), 30.0, None)
+    assert settings.origins["timeout"] == "default"
 
 
 def test_zero_is_a_value() -> None:

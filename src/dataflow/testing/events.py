@@ -10,11 +10,15 @@ from typing import NamedTuple
 
 
 class ServerChosen(NamedTuple):
-    """A server was chosen for this process. Times in ms."""
+    """A server was chosen for this process. Times in ms.
+
+    `started`: whether it had to be started for that; None: it is not ours to start.
+    """
 
     description: str
     attempts: tuple[str, ...]
     duration_ms: float
+    started: bool | None = None
 
 
 class ServerRestarted(NamedTuple):

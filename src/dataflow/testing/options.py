@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
-FALSE_WORDS = frozenset({"false", "0", "no", "off", ""})
+FALSE_WORDS = frozenset({"false", "0", "no", "off"})
 LEAK_ACTIONS = ("error", "warn", "ignore")
 SERVERS = ("auto", "embedded")
 

@@ -147,13 +147,16 @@ def _given(option: Option, sources: Sources) -> tuple[str | None, str]:
         (sources.ini.get(option.name), f"ini option {option.ini}"),
     )
     for value, origin in places:
-        if value is not None and (value != "" or origin == option.flag):
+        if value:
             return value, origin
+        if value == "" and origin == option.flag:
+            break  # an empty --tdd-x= takes back what environment and ini file say
     return None, DEFAULT
 
 
 def _profiles(sources: Sources) -> tuple[str, ...]:
-    in_ci = any(sources.environment.get(name, "").strip().lower() not in FALSE_WORDS for name in CI_VARIABLES)
+    words = (sources.environment.get(name, "").strip().lower() for name in CI_VARIABLES)
+    in_ci = any(word and word not in FALSE_WORDS for word in words)
     return ("CI",) * in_ci + ("container",) * sources.in_container
 
 

@@ -106,7 +106,7 @@ class ChosenServer:
                 return self.current
             self.current, self._url = server, url
         log.debug("server: %s, ready in %.0f ms; not used: %s", server.description, duration_ms, server.attempts)
-        self._emit(ServerChosen(server.description, server.attempts, duration_ms))
+        self._emit(ServerChosen(server.description, server.attempts, duration_ms, server.started))
         return server
 
     async def _look_for_restart(

@@ -113,12 +113,18 @@ class TestConnection(_Connection):
     async def close(self, *, timeout: float | None = None) -> None:
         """Close the connection, as production code may. The next test gets another one."""
         self._reusable = False
-        if self._physical is not None:
-            await self._physical.close(timeout=CLOSE_TIMEOUT_S if timeout is None else timeout)
+        if self._physical is None:
+            return
+        limit = CLOSE_TIMEOUT_S if timeout is None else timeout
+        try:
+            async with asyncio.timeout(limit):  # older versions of asyncpg do not keep to their limit
+                await self._physical.close(timeout=limit)
+        finally:
+            self.terminate()
 
     def terminate(self) -> None:
         self._reusable = False
-        if self._physical is not None:
+        if self._physical is not None and not self._physical.is_closed():
             self._physical.terminate()
 
     def is_closed(self) -> bool:

@@ -175,8 +175,9 @@ def _slow_tests(measured: Sequence[ContextReleased], slow_ms: float) -> list[Slo
 
 
 def _distinct(servers: Sequence[ServerChosen]) -> tuple[ServerChosen, ...]:
-    by_description = {server.description: server for server in reversed(servers)}
-    return tuple(reversed(by_description.values()))
+    """Each server once; of several workers, the one that had to start it."""
+    ordered = sorted(servers, key=lambda server: server.started is not True)
+    return tuple({server.description: server for server in reversed(ordered)}.values())[::-1]
 
 
 def _listed(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ ADVICE = {
     "schema": "schema work is slow: create tables once in a session fixture, or use schema templates",
     "data": "data operations are slow: look at the queries (EXPLAIN), and create only the rows it needs",
 }
+STARTED = {None: "", True: ", started", False: ", was running"}
 OPENED = "fixture set-up is slow: a connection was opened for it; with one loop for all tests it is opened once"
 NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
 
@@ -19,7 +20,7 @@ NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
 def lines(summary: Summary) -> Iterator[str]:
     """The section at the end of a run."""
     for server in summary.servers:
-        yield f"server     {server.description}; ready in {server.duration_ms:.0f} ms"
+        yield f"server     {server.description}{STARTED[server.started]}; ready in {server.duration_ms:.0f} ms"
         for attempt in server.attempts:
             yield f"           not used: {attempt}"
     for number, line in enumerate(summary.settings):

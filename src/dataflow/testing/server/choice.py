@@ -20,6 +20,7 @@ class ExternalServer(NamedTuple):
     dsn: Dsn
     description: str
     attempts: tuple[str, ...] = ()
+    started: bool | None = None
     alive: bool = True
     restarts: int = 0
 
@@ -37,6 +38,10 @@ class EmbeddedServer(NamedTuple):
     @property
     def dsn(self) -> Dsn:
         return self.lease.dsn
+
+    @property
+    def started(self) -> bool | None:
+        return self.lease.started
 
     @property
     def alive(self) -> bool:
@@ -79,8 +84,7 @@ def _embedded(settings: Settings, what: str, *, attempts: tuple[str, ...]) -> Em
         lease = lease_database(embedded_options(settings), what=what)
     except (BinariesNotFound, ServerStartFailed) as error:
         raise _nothing_usable(attempts, error) from error
-    started = "started" if lease.started else "was running"
-    return EmbeddedServer(lease, f"embedded PostgreSQL {lease.version} ({lease.provider}), {started}", attempts)
+    return EmbeddedServer(lease, f"embedded PostgreSQL {lease.version} ({lease.provider})", attempts)
 
 
 def embedded_options(settings: Settings) -> EmbeddedOptions:

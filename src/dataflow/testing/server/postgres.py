@@ -43,6 +43,9 @@ SETTINGS = {
     # In the data directory, and so removed with it; in /dev/shm a killed server would leave them for ever.
     "dynamic_shared_memory_type": "mmap",
 }
+if sys.platform == "linux":  # elsewhere not every version can
+    # A statement whose client was killed must not hold its locks until it is done.
+    SETTINGS["client_connection_check_interval"] = "500ms"
 
 
 @dataclass(frozen=True)
