@@ -124,7 +124,7 @@ class TestConnection(_Connection):
 
     def terminate(self) -> None:
         self._reusable = False
-        if self._physical is not None and not self._physical.is_closed():
+        if self._physical is not None:
             self._physical.terminate()
 
     def is_closed(self) -> bool:

@@ -28,11 +28,18 @@ class PhysicalConnection(asyncpg.Connection):
     _loop: asyncio.AbstractEventLoop
     _pool_release_ctr: int
     _protocol: Any
+    _transport: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rewrite: Callable[[str], str] | None = None
         self._own_config: Any = self._config
+
+    def terminate(self) -> None:
+        super().terminate()
+        # After a close() that was given up, older versions of asyncpg believe that this was done.
+        if self._transport is not None:
+            self._transport.abort()
 
     def limit_statements(self, seconds: float | None) -> None:
         """Change the limit of all that runs on this connection: prepared statements, cursors and transaction
