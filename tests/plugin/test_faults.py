@@ -239,6 +239,9 @@ def test_interrupting_the_run_gives_everything_back(project, ask, wait_until):
         import os
         import signal
 
+        # A shell that runs the suite in the background makes all of it ignore the signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         async def test_it(tdd_test_context):
             name = await tdd_test_context.connection.fetchval("SELECT current_database()")
             os.write(2, f"\\ndatabase={name}\\n".encode())

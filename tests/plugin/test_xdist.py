@@ -38,7 +38,9 @@ SAME_KEY = """
 
 
 @pytest.mark.parametrize("distribution", ["cold, -n 4", "loadscope"])
-def test_workers_share_a_server_and_nothing_else(project, tmp_path, ask, make_cache_dir, distribution):
+def test_workers_share_a_server_and_nothing_else(
+    project, tmp_path, ask, make_cache_dir, wait_until, distribution
+):
     """In the first case the server does not run yet, and all workers need it in the same instant."""
     arguments, workers = ("-n", "2", "--dist", "loadscope"), 2
     if distribution != "loadscope":
@@ -59,7 +61,10 @@ def test_workers_share_a_server_and_nothing_else(project, tmp_path, ask, make_ca
     outcome.assert_says("tests 40 median", "isolation 40 of 40 tests: all work rolled back")
     assert outcome.text.count("DataFlow TDD") == 1
     if distribution == "loadscope":  # in the other case the server has gone, and its databases with it
-        assert databases.isdisjoint(name for (name,) in ask("SELECT datname FROM pg_database"))
+        wait_until(
+            lambda: databases.isdisjoint(name for (name,) in ask("SELECT datname FROM pg_database")),
+            "the workers' databases are dropped",
+        )
 
 
 def test_a_worker_that_crashed_is_named_in_the_summary(project):
