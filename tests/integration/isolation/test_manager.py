@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 import pytest
+from tests.integration.isolation.conftest import ask
 
 from dataflow.testing.errors import (
     NoTestConnection,
@@ -18,7 +19,6 @@ from dataflow.testing.isolation.context import (
     TDDTestContext,
     get_test_context,
 )
-from tests.integration.isolation.conftest import ask
 
 
 @pytest.mark.asyncio
