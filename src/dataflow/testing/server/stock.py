@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SPARES = 2
 # No statement of ours waits for longer: a keeper that hangs would hang every run.
 STATEMENT_LIMIT_MS = 20_000
+_APPLICATION = "dataflow-tdd keeper"
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,14 @@ class Administration:
         return bool(self.rows("SELECT 1 FROM pg_database WHERE datname = %s", name))
 
     def visitors(self) -> tuple[User, ...]:
-        """Clients other than ourselves, for a server that is entered without leases."""
+        """Clients other than ourselves, for a server that is entered without leases. A session of ours that was
+        closed may need an instant to go."""
         rows = self.rows(
             "SELECT coalesce(application_name, ''), datname, extract(epoch FROM backend_start)::float8, pid"
-            " FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND (usename, application_name) <> (%s, %s)",
+            ADMIN_ROLE,
+            _APPLICATION,
         )
         return tuple(
             User(
@@ -100,7 +105,7 @@ class Administration:
             autocommit=True,
             connect_timeout=10,
             options=options,
-            application_name="dataflow-tdd keeper",
+            application_name=_APPLICATION,
         )
 
 
