@@ -160,3 +160,44 @@ def test_passwords_in_statements_are_not_shown(project):
     )
     outcome.assert_outcomes(passed=1, errors=1).assert_says("last statement: SELECT 'password=***")
     outcome.result.stdout.no_fnmatch_line("*- *hunter*")
+
+
+def test_a_leak_does_not_hide_that_the_tests_own_clean_up_failed(project):
+    outcome = project.run(
+        """
+        import pytest
+        from dataflow.testing.tdd_support import TDDTestContext, get_database_manager
+
+        @pytest.fixture
+        def breaks():
+            yield
+            raise RuntimeError("the clean-up of the project failed")
+
+        async def test_it(breaks):
+            await get_database_manager().get_test_connection(TDDTestContext("kept"))
+        """,
+        "--tdd-leaks=error",
+        warnings_are_errors=False,
+    )
+    outcome.assert_outcomes(passed=1, errors=1, warnings=1)
+    outcome.assert_says(
+        "RuntimeError: the clean-up of the project failed", "kept (test_it.py::test_it), held for"
+    )
+    assert "ERROR test_it.py::test_it - RuntimeError" in outcome.text
+
+
+def test_a_connection_of_the_plain_pool_is_missed_too(project):
+    project.session_loops()
+    outcome = project.run(
+        """
+        async def test_forgets(fast_connection_pool):
+            await fast_connection_pool.acquire()
+
+        async def test_next(fast_connection_pool):
+            assert await fast_connection_pool.fetchval("SELECT 1") == 1
+        """,
+        "--tdd-leaks=error",
+        "--tdd-pool-max-overflow=1",
+    )
+    outcome.assert_outcomes(passed=2, errors=1)
+    outcome.assert_says("1 connection not given back by test_it.py::test_forgets:")

@@ -20,6 +20,18 @@ TESTS = """
 
     async def test_plain_connection(managed_connection): pass
 
+    async def test_resources(resource_manager):
+        assert is_tdd_mode()
+
+    def test_templates(schema_templates):
+        assert is_tdd_mode()
+
+    def test_memory(memory_monitor):
+        assert is_tdd_mode()
+
+    def test_settings(tdd_settings):
+        assert is_tdd_mode()
+
     def test_other(): pass
 """
 IS_ON = "from dataflow.testing.tdd_support import is_tdd_mode\nassert is_tdd_mode()\n"
@@ -38,12 +50,12 @@ async def own():
 def test_each_yes_turns_it_on(project, word):
     project.env.setenv("DATAFLOW_TDD_MODE", word)
     project.conftest(IS_ON + OWN)
-    project.run(TESTS).assert_outcomes(passed=6)
+    project.run(TESTS).assert_outcomes(passed=10)
 
 
 def test_unset_it_turns_on_when_a_fixture_is_asked_for(project):
     project.conftest(IS_ON.replace("assert", "assert not") + OWN)
-    project.run(TESTS).assert_outcomes(passed=6)
+    project.run(TESTS).assert_outcomes(passed=10)
 
 
 @pytest.mark.parametrize("word", ["False", "0", "no", "OFF"])
@@ -52,7 +64,7 @@ def test_each_no_skips_what_uses_a_fixture_and_nothing_else(project, word, tmp_p
     project.env.setenv("DATAFLOW_TDD_CACHE_DIR", str(tmp_path / "cache"))
     project.env.setenv("DATAFLOW_TDD_MODE", word)
     project.conftest(OWN)
-    outcome = project.run(TESTS, "-rs").assert_outcomes(passed=1, skipped=5)
+    outcome = project.run(TESTS, "-rs").assert_outcomes(passed=1, skipped=9)
     outcome.assert_says("TDD mode is switched off", "set to false", "DATAFLOW_TDD_MODE, --tdd-mode")
     assert not (tmp_path / "cache").exists()
 
@@ -65,13 +77,13 @@ def test_it_can_be_switched_off_where_options_are_given(project, place):
         project.ini(asyncio_mode="auto", tdd_mode="false")
     else:
         arguments += ["--tdd-mode", "off"]
-    project.run(TESTS, *arguments).assert_outcomes(passed=1, skipped=5).assert_says("TDD mode is switched off")
+    project.run(TESTS, *arguments).assert_outcomes(passed=1, skipped=9).assert_says("TDD mode is switched off")
 
 
 def test_the_command_line_wins_over_the_environment(project):
     project.env.setenv("DATAFLOW_TDD_MODE", "false")
     project.conftest(OWN)
-    project.run(TESTS, "--tdd-mode=true").assert_outcomes(passed=6)
+    project.run(TESTS, "--tdd-mode=true").assert_outcomes(passed=10)
 
 
 def test_switched_off_the_infrastructure_does_nothing(project, tmp_path):

@@ -105,3 +105,16 @@ def test_an_explicit_commit_is_not_called_rolled_back(project):
     )
     outcome.assert_outcomes(passed=2).assert_says("isolation 1 of 1 tests: all work rolled back")
     outcome.assert_says("1 used a connection outside of it")
+
+
+def test_what_copy_wrote_outside_of_a_transaction_is_not_called_rolled_back(project):
+    outcome = project.run(
+        """
+        async def test_it(managed_connection):
+            await managed_connection.execute("CREATE TABLE copied (id int)")
+
+        async def test_copies(managed_connection):
+            await managed_connection.copy_records_to_table("copied", records=[(1,)])
+        """
+    ).assert_outcomes(passed=2)
+    outcome.assert_says("isolation 0 of 0 tests", "2 used a connection outside of it")

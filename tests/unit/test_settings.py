@@ -10,7 +10,7 @@ import pytest
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SettingsError
 from dataflow.testing.options import OPTIONS
-from dataflow.testing.settings import CI_VARIABLES, Settings, Sources, given_mode, resolve
+from dataflow.testing.settings import CI_VARIABLES, Settings, Sources, given, given_mode, resolve
 
 
 def test_the_default_values_are_those_of_the_guide() -> None:
@@ -204,3 +204,14 @@ def test_what_is_not_a_default_is_listed_by_origin() -> None:
         "DATAFLOW_TDD_TIMEOUT: timeout 7.0",
     )
     assert resolve(Sources()).by_origin() == ()
+
+
+def test_the_text_of_one_setting_comes_from_the_best_place_that_has_one() -> None:
+    """Also of one that cannot be parsed: the doctor looks at it."""
+    environment, ini = {"TEST_DATABASE_URL": "b"}, {"database_url": "c"}
+    assert given("database_url", Sources({"database_url": "a"}, environment, ini)) == ("a", "--tdd-database-url")
+    assert given("database_url", Sources({}, environment, ini)) == ("b", "TEST_DATABASE_URL")
+    empty = {"TEST_DATABASE_URL": ""}
+    assert given("database_url", Sources({}, empty, ini)) == ("c", "ini option tdd_database_url")
+    assert given("database_url", Sources({"database_url": ""}, environment, ini)) == (None, "default")
+    assert given("database_url", Sources()) == (None, "default")

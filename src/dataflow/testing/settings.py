@@ -18,6 +18,7 @@ from dataflow.testing.options import FALSE_WORDS, OPTIONS, Option, parse_bool
 
 DEFAULT = "default"
 DERIVED = "pool size + overflow"
+_BY_NAME = {option.name: option for option in OPTIONS}
 CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS")
 
 
@@ -106,16 +107,16 @@ def resolve(sources: Sources) -> Settings:
     origins: dict[str, str] = {}
     violations: list[str] = []
     for option in OPTIONS:
-        given, origin = _given(option, sources)
-        if given is None:
+        text, origin = given(option.name, sources)
+        if text is None:
             values[option.name], origins[option.name] = _from_profile(option, profiles)
             continue
         origins[option.name] = origin
         try:
-            values[option.name] = option.parse(given)
+            values[option.name] = option.parse(text)
         except ValueError as error:
             # A URL may hold a password, so a bad one is not repeated.
-            shown = "" if option.name == "database_url" else f" {given!r}"
+            shown = "" if option.name == "database_url" else f" {text!r}"
             violations.append(f"{origin}{shown}: it must be {error}")
     if violations:
         raise SettingsError(tuple(violations))
@@ -130,17 +131,18 @@ def given_mode(sources: Sources) -> bool | None:
 
     :raises SettingsError: it is set to a word that is neither yes nor no.
     """
-    option = OPTIONS[0]
-    given, origin = _given(option, sources)
-    if given is None:
+    text, origin = given("mode", sources)
+    if text is None:
         return None
     try:
-        return parse_bool(given)
+        return parse_bool(text)
     except ValueError as error:
-        raise SettingsError((f"{origin} {given!r}: it must be {error}",)) from None
+        raise SettingsError((f"{origin} {text!r}: it must be {error}",)) from None
 
 
-def _given(option: Option, sources: Sources) -> tuple[str | None, str]:
+def given(name: str, sources: Sources) -> tuple[str | None, str]:
+    """The text that one setting is given, unread, and where; None and "default" when nobody gives it."""
+    option = _BY_NAME[name]
     places = (
         (sources.command_line.get(option.name), option.flag),
         (sources.environment.get(option.environment), option.environment),

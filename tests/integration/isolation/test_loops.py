@@ -6,15 +6,58 @@ import asyncio
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dataflow.testing.errors import StaleContext, WrongEventLoop
+from dataflow.testing.errors import PoolExhausted, StaleContext, WrongEventLoop
 from dataflow.testing.events import ServerChosen
 from dataflow.testing.isolation.context import TDDTestContext
 
 
 class TestLoops:
+    def test_all_together_keep_to_the_most_connections(self, make_by_hand):
+        """Three loops at the same time, in threads: two get their connections, the third waits."""
+        tdd = make_by_hand(pool_size=2, max_connections=2, pool_timeout=20)
+        most = []
+        together = threading.Barrier(3)
+
+        async def use(number):
+            async with tdd.test_context(str(number)) as context:
+                await context.connection.execute("SELECT 1")
+                most.append(tdd.backends())
+                await asyncio.sleep(0.05)
+
+        def run(number):
+            together.wait(20)
+            for _ in range(5):
+                asyncio.run(use(number))
+
+        with ThreadPoolExecutor(3) as executor:
+            for done in [executor.submit(run, number) for number in range(3)]:
+                done.result(60)
+        assert len(most) == 15
+        assert max(most) <= 2
+
+    def test_a_loop_that_finds_no_place_says_who_has_them(self, make_by_hand):
+        tdd = make_by_hand(pool_size=1, max_connections=1, pool_timeout=2)
+        loop = asyncio.new_event_loop()
+        context = loop.run_until_complete(tdd.begin_test("first"))
+
+        async def use():
+            async with tdd.test_context("second"):
+                pass
+
+        with pytest.raises(
+            PoolExhausted, match=r"may have 1 in all, which are held by:\n    - first, held for \d"
+        ):
+            asyncio.run(use())
+        loop.run_until_complete(tdd.end_test(context))
+        asyncio.run(use())
+        loop.run_until_complete(asyncio.sleep(0))  # what was hung up meanwhile
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
     def test_loops_one_after_the_other_leave_nothing(self, make_by_hand):
         tdd = make_by_hand()
         pids = set()

@@ -199,8 +199,8 @@ class TestBeside:
     async def test_a_plain_pool_with_a_forgotten_connection_does_not_hang_the_end(self, make, monkeypatch):
         monkeypatch.setattr("dataflow.testing.isolation.beside.CLOSE_TIMEOUT_S", 0.2)
         tdd = make()
-        pool = await tdd.manager.asyncpg_pool()
-        assert await tdd.manager.asyncpg_pool() is pool
+        pool, same = await asyncio.gather(tdd.manager.asyncpg_pool(), tdd.manager.asyncpg_pool())
+        assert same is pool
         forgotten = await pool.acquire()
         async with asyncio.timeout(10):
             await tdd.close()

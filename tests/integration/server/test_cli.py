@@ -97,3 +97,19 @@ def test_a_port_that_is_none_is_refused(port: str, capsys: Run) -> None:
         main(["server", "start", f"--port={port}"])
     assert raised.value.code == 2
     assert "is not a port" in capsys.readouterr().err
+
+
+def test_whoever_reads_only_the_beginning_gets_no_traceback(set_up: Cache) -> None:
+    command = f"{sys.executable} -m dataflow.testing.cli doctor | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_session_that_has_just_closed_does_not_keep_a_server_from_stopping(set_up: Cache) -> None:
+    port = free_port()
+    assert main(["server", "start", "--port", str(port)]) == 0
+    url = f"postgresql://dataflow_test:dataflow_test_password@localhost:{port}/dataflow_test"
+    for _ in range(20):
+        set_up.query(Dsn.parse(url), "SELECT 1")
+    assert main(["server", "stop", "--port", str(port)]) == 0

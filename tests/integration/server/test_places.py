@@ -159,3 +159,27 @@ def _python_for_everybody() -> str:
         if found and unreachable_part(Path(found).resolve(), nobody) is None:
             return found
     pytest.skip("no Python of this version that an unprivileged user can run")
+
+
+def test_many_that_make_the_same_directories_at_once_all_succeed(tmp_path: Path) -> None:
+    """As several runs do that begin on a machine without a cache."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom dataflow.testing.server.files import make_directory\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        f"for n in range(300): make_directory(Path({str(tmp_path)!r}) / f'{{n}}/b/c', 0o700)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.communicate(timeout=60)[1] == b""

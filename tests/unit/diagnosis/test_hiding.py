@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from dataflow.testing.diagnosis.hiding import (
-    given_url,
     hidden,
     shown_url,
     shown_variable,
@@ -35,11 +34,3 @@ def test_variables_are_shown_unless_they_hold_a_secret() -> None:
 
 def test_known_secrets_are_masked_wherever_they_stand() -> None:
     assert hidden("the server said s3cret", "s3cret") == "the server said ***"
-
-
-def test_the_url_comes_from_the_best_place_that_has_one() -> None:
-    line, variable, ini = {"database_url": "a"}, {"TEST_DATABASE_URL": "b"}, {"database_url": "c"}
-    assert given_url(line, variable, ini) == ("a", "--tdd-database-url")
-    assert given_url({}, variable, ini) == ("b", "TEST_DATABASE_URL")
-    assert given_url({}, {"TEST_DATABASE_URL": ""}, ini) == ("c", "ini option tdd_database_url")
-    assert given_url({}, {}, {}) is None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dataflow.testing.diagnosis.hiding import given_url, hidden
+from dataflow.testing.diagnosis.hiding import hidden
 from dataflow.testing.diagnosis.model import Check, Detail, Diagnosis, Status, failure, info, ok
 from dataflow.testing.diagnosis.setup import read_settings
 from dataflow.testing.dsn import Dsn
@@ -14,6 +14,7 @@ from dataflow.testing.errors import NotATestDatabase, SettingsError
 from dataflow.testing.masking import MASK
 from dataflow.testing.runtime import runtime
 from dataflow.testing.server.external import GUIDE_DSN, check_test_database
+from dataflow.testing.settings import given
 
 TITLE = "Connection string"
 DEFAULT_ORIGIN = "the default address, since TEST_DATABASE_URL is not set"
@@ -83,10 +84,10 @@ def verify_connection_string(url: str | None = None) -> ConnectionString:
     allowed = frozenset[str]() if isinstance(read, SettingsError) else read.allow_database
     if url is not None:
         return describe_url(url, "argument", allowed)
-    given = given_url(sources.command_line, sources.environment, sources.ini)
-    if given is None:
+    text, origin = given("database_url", sources)
+    if text is None:
         return describe_url(GUIDE_DSN.url(), DEFAULT_ORIGIN, allowed)
-    return describe_url(*given, allowed)
+    return describe_url(text, origin, allowed)
 
 
 def unreadable_url(origin: str, error: ValueError) -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.masking import MASK, mask
@@ -33,14 +32,3 @@ def shown_variable(name: str, value: str) -> str:
     if name.endswith("_URL"):
         return shown_url(value) if value else ""
     return MASK if value and _SECRET_NAME.search(name) else hidden(value)
-
-
-def given_url(
-    command_line: Mapping[str, str], environment: Mapping[str, str], ini: Mapping[str, str]
-) -> tuple[str, str] | None:
-    """The text of the database's URL as it is set, unread, and where; None when nobody set it."""
-    if "database_url" in command_line:
-        return command_line["database_url"], "--tdd-database-url"
-    if environment.get("TEST_DATABASE_URL"):
-        return environment["TEST_DATABASE_URL"], "TEST_DATABASE_URL"
-    return (ini["database_url"], "ini option tdd_database_url") if ini.get("database_url") else None

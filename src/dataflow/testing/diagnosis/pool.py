@@ -63,7 +63,7 @@ async def diagnose_connection_pool() -> PoolDiagnosis:
         return describe_pool(None, ())
     within = pool.holders
     holders = [
-        Holder(context.holder, context.age_s, context.last_statement, beside=context not in within)
+        Holder(context.holder, context.held_s, context.last_statement, beside=context not in within)
         for context in current.manager.active_contexts
     ]
     sizes = PoolSizes(pool.get_size(), pool.get_min_size(), pool.get_max_size(), pool.get_idle_size())

@@ -12,6 +12,7 @@ from dataflow.testing.isolation.chosen import ChosenServer
 from dataflow.testing.isolation.context import TDDTestContext
 from dataflow.testing.isolation.loops import LoopBound
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
+from dataflow.testing.isolation.plain_pool import PlainPool, new_holder
 from dataflow.testing.isolation.pool import close_quietly, pool_exhausted, terminate
 
 if TYPE_CHECKING:
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
 class Beside:
     """Single connections, counted against a limit, and plain `asyncpg.Pool` objects, one per event loop."""
 
-    def __init__(self, settings: Callable[[], Settings], chosen: ChosenServer) -> None:
+    def __init__(
+        self, settings: Callable[[], Settings], chosen: ChosenServer, who: Callable[[], str | None]
+    ) -> None:
         self._settings = settings
         self._chosen = chosen
+        self._who = who
         self._open: dict[PhysicalConnection, TDDTestContext] = {}
         self._opening = 0
-        self._pools = LoopBound(self._make_pool, _close_pool)
+        self._pools: LoopBound[PlainPool] = LoopBound(self._make_pool, _close_pool)
         self._of_loop: LoopBound[set[PhysicalConnection]] = LoopBound(set, _close_each)
 
     def __len__(self) -> int:
-        return len(self._open) + self._opening
+        return len(self._open) + self._opening + sum(pool.get_size() for pool in self._pools)
 
     @property
     def holders(self) -> tuple[TDDTestContext, ...]:
-        return tuple(self._open.values())
+        pooled = (holder for pool in self._pools for holder in pool.holders)
+        return (*self._open.values(), *pooled)
 
     async def open(self, context: TDDTestContext, connect: Callable[[], Any]) -> PhysicalConnection:
         """
@@ -48,6 +53,7 @@ class Beside:
             physical: PhysicalConnection = await connect()
         finally:
             self._opening -= 1
+        context.take()
         self._open[physical] = context
         self._of_loop.take_dead()
         self._of_loop.of_running_loop().add(physical)
@@ -64,11 +70,16 @@ class Beside:
         for physical in [held for held, holder in self._open.items() if holder is context]:
             del self._open[physical]
             terminate(physical)
+        for pool in self._pools:
+            pool.discard(context)
 
     async def pool(self) -> asyncpg.Pool:
+        """
+        :raises PoolExhausted: the settings allow no connection beside the pool of the tests, or no more.
+        """
         self._pools.take_dead()
         pool = self._pools.of_running_loop()
-        await pool
+        await pool.open()
         return pool
 
     async def close_all(self) -> None:
@@ -87,15 +98,20 @@ class Beside:
             terminate(physical)
         self._open.clear()
 
-    def _make_pool(self) -> asyncpg.Pool:
+    def _make_pool(self) -> PlainPool:
         settings = self._settings()
         server = self._chosen.current
-        most = max(1, settings.max_beside_pool)
-        return asyncpg.create_pool(
-            **_without_jit(server.dsn.asyncpg_arguments() if server else {}),
+        assert server is not None, "whoever asks for a pool has chosen a server"
+        most = settings.max_beside_pool - len(self)
+        if most < 1:
+            raise pool_exhausted(new_holder(self._who), 0, settings.max_beside_pool, self.holders)
+        return PlainPool(
+            server.dsn,
             min_size=min(3, most),
             max_size=most,
+            limit_s=settings.pool_timeout,
             command_timeout=settings.timeout,
+            who=self._who,
         )
 
 
@@ -119,8 +135,3 @@ def _terminate_pool(pool: asyncpg.Pool) -> None:
         pool.terminate()
     except RuntimeError:  # its event loop is closed: what it held ends with the process
         return
-
-
-def _without_jit(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Compiling queries costs more than the small queries of tests take."""
-    return arguments | {"server_settings": {"jit": "off", **arguments.get("server_settings", {})}}

@@ -24,7 +24,7 @@ from dataflow.testing.errors import (
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.refusals import kept_in_transaction, refused, releases_guard
-from dataflow.testing.isolation.sql import Script
+from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog, shown
 
 # What these leave behind in the client outlives a rollback, so the connection is not used again afterwards.
@@ -174,7 +174,10 @@ class TestConnection(_Connection):
         state = "in use" if self._physical is not None else "over"
         return f"<TestConnection of {self._context.test_id}, {state}>"
 
-    async def _run(self, name: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _run(
+        self, name: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any], table: str | None = None
+    ) -> Any:
+        """:param table: what the method takes in place of a query, which then only tells what it does."""
         physical = self._usable()
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
@@ -188,7 +191,7 @@ class TestConnection(_Connection):
         started = perf_counter()
         failed = True
         try:
-            result = await getattr(physical, name)(query, *args, **kwargs)
+            result = await getattr(physical, name)(query if table is None else table, *args, **kwargs)
             failed = False
             return result
         except TimeoutError as error:
@@ -259,18 +262,7 @@ def _statement_method(name: str) -> Callable[..., Any]:
 def _copy_method(name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(asyncpg.Connection, name))
     async def method(self: TestConnection, table_name: str, **kwargs: Any) -> Any:
-        physical = self._usable()
-        read = self.log.started(f"COPY {table_name}")
-        started = perf_counter()
-        if self._context.timeout is not None:
-            kwargs.setdefault("timeout", self._context.timeout)
-        try:
-            return await getattr(physical, name)(table_name, **kwargs)
-        except TimeoutError as error:
-            limit = kwargs.get("timeout") or self._limit
-            raise self._timed_out(f"COPY {table_name}", started, limit) from error
-        finally:
-            self.log.finished(read, started, failed=False)
+        return await self._run(name, f"COPY {quote_identifier(table_name)}", (), kwargs, table_name)
 
     return method
 

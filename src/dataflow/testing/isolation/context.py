@@ -49,8 +49,8 @@ class TDDTestContext:
     savepoint_name: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     owner: str | None = None
-    created_at: float = field(default_factory=monotonic, repr=False)
     state: ContextState = field(default=ContextState.NEW, init=False)
+    held_since: float | None = field(default=None, init=False, repr=False)
     setup_s: float = field(default=0.0, init=False, repr=False)
     ending: bool = field(default=False, init=False, repr=False)
     outer: TDDTestContext | None = field(default=None, init=False, repr=False)
@@ -89,7 +89,12 @@ class TDDTestContext:
 
     def attach(self, connection: TestConnection) -> None:
         self._connection = connection
+        self.take()
         self.state = ContextState.CONNECTED
+
+    def take(self) -> None:
+        """From now on it holds a connection."""
+        self.held_since = monotonic()
 
     def detach(self) -> None:
         self._connection = None
@@ -105,9 +110,9 @@ class TDDTestContext:
         return self.test_id if self.owner in (None, self.test_id) else f"{self.test_id} ({self.owner})"
 
     @property
-    def age_s(self) -> float:
-        """Seconds since the context was made."""
-        return monotonic() - self.created_at
+    def held_s(self) -> float:
+        """Seconds since the context got its connection; 0 before."""
+        return 0.0 if self.held_since is None else monotonic() - self.held_since
 
     @property
     def last_statement(self) -> str | None:
@@ -115,10 +120,10 @@ class TDDTestContext:
         return self._connection.log.last_shown if self._connection is not None else None
 
     def describe(self) -> str:
-        """One line for messages: holder, age, last statement."""
+        """One line for messages: holder, since when, last statement."""
         last = self.last_statement
         statement = f"last statement: {last}" if last else "no statement yet"
-        return f"{self.holder}, held for {self.age_s:.1f} s, {statement}"
+        return f"{self.holder}, held for {self.held_s:.1f} s, {statement}"
 
 
 def _isolation_level(text: str) -> str:

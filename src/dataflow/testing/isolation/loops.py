@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from dataflow.testing.errors import PoolExhausted
+from dataflow.testing.isolation.context import TDDTestContext
 from dataflow.testing.isolation.pool import ConnectionPool
+
+_LOOK_EVERY_S = 0.01
 
 T = TypeVar("T")
 
@@ -48,6 +55,9 @@ class LoopBound(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._objects.values()))
 
+    def items(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        return list(self._objects.items())
+
     async def close_own(self) -> None:
         """Close that of the running loop."""
         loop = asyncio.get_running_loop()
@@ -73,6 +83,8 @@ class LoopPools:
 
     def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
         self._pools = LoopBound(make_pool, ConnectionPool.close)
+        self._opening = 0  # connections that are being opened now, in all loops
+        self._threads = threading.Lock()
 
     def of_running_loop(self) -> ConnectionPool:
         return self._pools.of_running_loop()
@@ -80,19 +92,37 @@ class LoopPools:
     def existing(self) -> ConnectionPool | None:
         return self._pools.existing()
 
-    @property
-    def open_connections(self) -> int:
-        return sum(pool.get_size() for pool in self._pools)
+    @asynccontextmanager
+    async def room(self, limit: Callable[[], int], timeout: float) -> AsyncIterator[None]:
+        """Open a connection inside. Idle ones of other loops are closed for it, held ones are waited for.
 
-    def make_room(self, limit: int) -> None:
-        """Close idle connections of other loops until less than `limit` are open in all."""
+        :param limit: how many may be open in all loops. :param timeout: seconds to wait.
+        :raises PoolExhausted: there are as many all the time; it names the holders.
+        """
+        deadline = monotonic() + timeout
+        while not self._take_place(limit()):
+            if monotonic() >= deadline:
+                raise _no_room(timeout, limit(), [holder for pool in self._pools for holder in pool.holders])
+            await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            yield
+        finally:
+            with self._threads:
+                self._opening -= 1
+
+    def _take_place(self, limit: int) -> bool:
         self.abandon_dead()
         own = self._pools.of_running_loop()
-        for pool in self._pools:
-            if self.open_connections < limit:
-                return
-            if pool is not own:
-                pool.drop_idle()
+        with self._threads:
+            others = [(loop, pool) for loop, pool in self._pools.items() if pool is not own]
+            while self._in_all() >= limit and others:
+                _drop_idle(*others.pop())
+            has_place = self._in_all() < limit
+            self._opening += has_place
+            return has_place
+
+    def _in_all(self) -> int:
+        return self._opening + sum(pool.open_size for pool in self._pools)
 
     def abandon_dead(self) -> None:
         """Hang up what was left behind by loops that ended without closing their generators."""
@@ -107,6 +137,26 @@ class LoopPools:
         for pool in self._pools:
             pool.abandon()
         self._pools.clear()
+
+
+def _drop_idle(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:
+    """At once, or soon where the loop runs in another thread, since only there a transport may be touched."""
+    if not loop.is_running():
+        pool.drop_idle()
+        return
+    with contextlib.suppress(RuntimeError):  # it was closed in this instant, and its pool with it
+        loop.call_soon_threadsafe(pool.drop_idle)
+
+
+def _no_room(waited_s: float, limit: int, holders: list[TDDTestContext]) -> PoolExhausted:
+    lines = "".join(f"\n    - {holder.describe()}" for holder in holders)
+    return PoolExhausted(
+        f"no connection could be opened within {waited_s:g} s: the event loops of this process may have {limit} "
+        f"in all, which are held by:{lines}",
+        cause="tests run in several event loops at the same time, or a connection was not given back",
+        remedy="allow more connections, or let fewer tests run at a time",
+        option="DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections",
+    )
 
 
 async def _close_with_loop(close: Callable[[T], Awaitable[None]], closed: T) -> AsyncGenerator[None, None]:

@@ -52,7 +52,7 @@ class TDDDatabaseManager:
         self._who = who
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
-        self._beside = Beside(settings, self._chosen)
+        self._beside = Beside(settings, self._chosen, who)
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
         self._polluted: str | None = None
@@ -88,6 +88,8 @@ class TDDDatabaseManager:
 
     async def initialize(self, connection_string: str | None = None) -> None:
         """Choose the server and open the pool's first connection. Calling it again does no harm.
+
+        Another URL than before takes the place of the server in use: all that is open there is closed.
 
         :param connection_string: URL of the test database, instead of what the settings say.
         :raises ServerError: no usable server; the message lists what was tried.
@@ -246,8 +248,9 @@ class TDDDatabaseManager:
         )
 
     async def _connect(self) -> PhysicalConnection:
-        self._pools.make_room(self._settings().max_connections - len(self._beside))
-        return await self._chosen.connect()
+        settings = self._settings()
+        async with self._pools.room(lambda: settings.max_connections - len(self._beside), settings.pool_timeout):
+            return await self._chosen.connect()
 
     async def _checkout(self, context: TDDTestContext) -> tuple[TestConnection, bool]:
         pool = self._pools.of_running_loop()

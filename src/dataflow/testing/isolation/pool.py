@@ -46,6 +46,11 @@ class ConnectionPool:
         """How many connections are open now, held or idle."""
         return len(self._idle) + len(self._held) + self._pending
 
+    @property
+    def open_size(self) -> int:
+        """Without those that are being opened."""
+        return len(self._idle) + len(self._held)
+
     def get_min_size(self) -> int:
         return self._min_size
 

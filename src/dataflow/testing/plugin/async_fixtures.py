@@ -83,7 +83,7 @@ async def fast_connection_pool(tdd_runtime: Runtime) -> asyncpg.Pool:
 
 @pytest_asyncio.fixture
 @follows_test_loop
-async def resource_manager() -> AsyncIterator[TDDResourceManager]:
+async def resource_manager(tdd_runtime: Runtime) -> AsyncIterator[TDDResourceManager]:
     """Exclusive use of named resources; whatever the test still holds is released after it."""
     from dataflow.testing.recipes.resources import TDDResourceManager
 

@@ -46,7 +46,7 @@ def tdd_database_url(tdd_runtime: Runtime) -> str:
 
 
 @pytest.fixture(scope="session")
-def schema_templates() -> SchemaTemplates:
+def schema_templates(tdd_runtime: Runtime) -> SchemaTemplates:
     """Statements for temporary tables by name; register your own with ``register``."""
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
 
@@ -54,11 +54,11 @@ def schema_templates() -> SchemaTemplates:
 
 
 @pytest.fixture
-def memory_monitor(request: pytest.FixtureRequest) -> Iterator[None]:
+def memory_monitor(request: pytest.FixtureRequest, tdd_runtime: Runtime) -> Iterator[None]:
     """Warn when the test makes the process grow by more than ``tdd_memory_threshold`` MB (10 if unset)."""
     from dataflow.testing.plugin.memory import MemoryWatch
 
-    threshold_mb = request.config.stash[RUN].runtime.settings.memory_threshold
+    threshold_mb = tdd_runtime.settings.memory_threshold
     watch = MemoryWatch(request.node.nodeid, threshold_mb or GUIDE_THRESHOLD_MB)
     yield
     watch.end()

@@ -15,7 +15,6 @@ import pytest
 from dataflow.testing.errors import NoEventLoop
 
 _LOOP_SCOPE = "_loop_scope"  # pytest-asyncio's name for it
-_FOLLOWERS: set[str] = set()  # names of our asynchronous fixtures; filled when they are defined
 _FOLLOWS = "_tdd_follows_test_loop"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -24,7 +23,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def follows_test_loop(function: _Function) -> _Function:
     """Mark a fixture function; goes below ``pytest_asyncio.fixture``."""
     setattr(function, _FOLLOWS, True)
-    _FOLLOWERS.add(function.__name__)
     return function
 
 
@@ -50,7 +48,7 @@ def check_has_loop(item: pytest.Item) -> None:
     if info is None or item.get_closest_marker("asyncio") is not None:
         return
     for name in info.argnames:
-        if name in _FOLLOWERS and _is_ours(info, name):
+        if _is_ours(info, name):
             raise NoEventLoop(
                 f"{item.nodeid}: {name} needs a test that runs in an event loop",
                 cause="the test is a plain function, or is not marked for pytest-asyncio",
@@ -60,5 +58,6 @@ def check_has_loop(item: pytest.Item) -> None:
 
 
 def _is_ours(info: Any, name: str) -> bool:
-    """False when the project has a fixture of its own by this name."""
-    return hasattr(info.name2fixturedefs[name][-1].func, _FOLLOWS)
+    """Whether it is one of our asynchronous fixtures, and not one of the project by the same name."""
+    found = info.name2fixturedefs.get(name)
+    return bool(found) and hasattr(found[-1].func, _FOLLOWS)

@@ -243,7 +243,8 @@ def _command_line(pid: int) -> str:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             return ""
-    done = subprocess.run(["/bin/ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True)
+    command = ["/bin/ps", "-p", str(pid), "-o", "command="]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     return done.stdout
 
 

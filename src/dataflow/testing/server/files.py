@@ -9,13 +9,12 @@ from pathlib import Path
 
 def make_directory(path: Path, mode: int, *, uid: int | None = None, gid: int | None = None) -> None:
     """Make `path` with exactly `mode`, whatever the umask; a directory that exists is left as it is."""
-    try:
-        path.mkdir(mode=mode)
-    except FileNotFoundError:
+    if not path.parent.exists():
         # A parent must let through whoever owns the child.
         make_directory(path.parent, mode if uid is None else 0o755)
+    try:
         path.mkdir(mode=mode)
-    except FileExistsError:
+    except FileExistsError:  # it was there, or another process was faster
         return
     path.chmod(mode)
     if uid is not None and gid is not None:

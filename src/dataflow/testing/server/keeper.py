@@ -35,6 +35,8 @@ CHECK_S = 2.0
 # Housekeeping waits for a moment without requests, but not for ever.
 QUIET_S = 0.1
 PUT_OFF_S = 1.0
+# Whoever asks for a stop may have closed a session just before.
+LEAVING_S = 0.5
 # A server that dies under its users is started again, but not for ever.
 RESTARTS = 3
 RESTARTS_WITHIN_S = 600.0
@@ -55,7 +57,7 @@ class Keeper:
         self._reception = Reception(self)
         self._token = secrets.token_hex(16)
         self._started_at = time.time()
-        self._roster = Roster(config.idle_s, config.pinned, self._started_at)
+        self._roster = Roster(config.idle_s, config.pinned, time.monotonic())
         self._stopping: str | None = None
         self._state: State | None = None
         self._postgres_ended = False
@@ -111,7 +113,7 @@ class Keeper:
             return protocol.failure(_as_server_error(error))
 
     def gone(self, visitor: Visitor) -> None:
-        user = self._roster.leave(visitor, time.time())
+        user = self._roster.leave(visitor, time.monotonic())
         if user is not None:
             self._stock.give_back(user.database)
 
@@ -134,7 +136,7 @@ class Keeper:
     def _stop(self, visitor: Visitor, message: Message) -> Message:
         users = self._roster.users
         if self._config.port is not None:
-            users += self._stock.administration.visitors()
+            users += self._visitors_that_stay()
         if users and not message.get("force"):
             raise ServerInUse(
                 f"the server is in use and was not stopped; its users:{protocol.users_text(users)}",
@@ -143,6 +145,13 @@ class Keeper:
             )
         self._stopping = "asked to"
         return protocol.ok()
+
+    def _visitors_that_stay(self) -> tuple[User, ...]:
+        """Without those that have just closed their sessions: those need an instant to go."""
+        deadline = time.monotonic() + LEAVING_S
+        while (visitors := self._stock.administration.visitors()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return visitors
 
     def _pin(self, visitor: Visitor, message: Message) -> Message:
         self._roster.pinned = bool(message["pinned"])
@@ -172,8 +181,8 @@ class Keeper:
             data=str(self._instance.data),
             pid=os.getpid(),
             started_at=self._started_at,
-            idle_since=None if self._roster.users else self._roster.idle_since,
-            stops_at=self._roster.stops_at(),
+            idle_since=None if self._roster.users else _wall_clock(self._roster.idle_since),
+            stops_at=_wall_clock(self._roster.stops_at()),
             pinned=self._roster.pinned,
             users=self._roster.users,
         )
@@ -194,7 +203,7 @@ class Keeper:
             path = temporary_directory() / path.name
         address = self._reception.listen(path)
         self._state = State(address, self._token, os.getpid(), running.access.host)
-        self._roster.idle_since = time.time()
+        self._roster.idle_since = time.monotonic()
         write_whole(self._instance.state, self._state.dump())
         log.info("serving PostgreSQL %s on %s", running.version, running.access.host)
 
@@ -219,7 +228,7 @@ class Keeper:
                 checked = now
                 self._check_files()
             stops_at = self._roster.stops_at()
-            if chore is None and stops_at is not None and time.time() >= stops_at:
+            if chore is None and stops_at is not None and now >= stops_at:
                 self.stop("nobody used it")
 
     def _postgres_died(self) -> None:
@@ -250,7 +259,7 @@ class Keeper:
 
     def _patience(self) -> float:
         stops_at = self._roster.stops_at()
-        return CHECK_S if stops_at is None else min(CHECK_S, max(0.0, stops_at - time.time()))
+        return CHECK_S if stops_at is None else min(CHECK_S, max(0.0, stops_at - time.monotonic()))
 
     def _check_files(self) -> None:
         if not self._lock.still_valid() or not self._instance.data.exists():
@@ -286,6 +295,11 @@ class Keeper:
                 remove_tree(Path(state.sockets))
         with suppress(FileNotFoundError):
             self._instance.keeper_socket.unlink()
+
+
+def _wall_clock(moment: float | None) -> float | None:
+    """A moment of the monotonic clock, by which we decide, as people read it: seconds since the epoch."""
+    return None if moment is None else moment + time.time() - time.monotonic()
 
 
 def _as_server_error(error: Exception) -> TDDError:

@@ -1,4 +1,4 @@
-"""Who uses a server, and when it may stop. Pure: the time is an argument, in seconds since the epoch."""
+"""Who uses a server, and when it may stop. Pure: the time is an argument, in seconds of a monotonic clock."""
 
 from __future__ import annotations
 
