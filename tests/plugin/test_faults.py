@@ -277,3 +277,40 @@ def test_closing_everything_in_the_middle_of_a_run_is_no_end(project):
             assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
         """
     ).assert_outcomes(passed=2)
+
+
+def test_a_forked_child_cannot_close_its_parents_connections(project):
+    """Whatever the child ends with: the end of a process, or the project's own teardown."""
+    project.session_loops()
+    project.run(
+        """
+        import asyncio
+        import os
+        import pytest
+        from dataflow.testing.runtime import runtime
+        from dataflow.testing.tdd_support import teardown_tdd_infrastructure
+
+        def end():
+            runtime().release()
+
+        def tear_down():
+            asyncio.set_event_loop(None)
+            asyncio._set_running_loop(None)
+            asyncio.run(teardown_tdd_infrastructure())
+
+        @pytest.mark.parametrize("how", [end, tear_down])
+        @pytest.mark.filterwarnings("ignore:.*fork.*")
+        async def test_it(tdd_test_context, managed_connection, how):
+            child = os.fork()
+            if child == 0:
+                try:
+                    how()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            await asyncio.sleep(0.1)
+            assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
+            assert await managed_connection.fetchval("SELECT 1") == 1
+        """,
+        "--tdd-pool-size=2",
+    ).assert_outcomes(passed=2)

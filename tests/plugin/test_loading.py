@@ -156,3 +156,36 @@ def test_a_run_without_our_fixtures_starts_no_server_and_makes_no_directory(proj
 def test_fixtures_and_their_descriptions_are_listed(project):
     outcome = project.run("", "--fixtures")
     outcome.assert_says("tdd_test_context", "rolled back after the test", "tdd_parallel_safe", "memory_monitor")
+
+
+def test_a_plain_test_that_gets_a_connection_by_a_fixture_in_between_is_told_as_well(project):
+    """Its coroutine would never be awaited, and it would pass."""
+    project.conftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def connection(tdd_test_context):
+            return tdd_test_context.connection
+        """
+    )
+    outcome = project.run("def test_forgot(connection):\n    assert connection.fetchval('SELECT 1')")
+    outcome.assert_outcomes(errors=1).assert_says("tdd_test_context needs a test that runs in an event loop")
+
+
+def test_an_autouse_fixture_does_not_keep_plain_tests_from_running(project):
+    project.conftest(
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        async def always(tdd_test_context):
+            yield
+        """
+    )
+    project.run("def test_plain(): pass\nasync def test_it(): pass").assert_outcomes(passed=2)
+
+
+def test_the_url_shows_no_password_in_the_variables_of_a_failure(project):
+    outcome = project.run("def test_it(tdd_database_url):\n    assert 0", "--showlocals")
+    outcome.assert_outcomes(failed=1).assert_silent_about("dataflow_test_password")

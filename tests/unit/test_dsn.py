@@ -7,7 +7,7 @@ import inspect
 import pytest
 from asyncpg import connect_utils
 
-from dataflow.testing.dsn import Dsn
+from dataflow.testing.dsn import Dsn, SecretUrl
 
 HARD = "p:a/s?s#w@o%r d&é'\""
 
@@ -97,6 +97,7 @@ def test_arguments_for_asyncpg() -> None:
         "password": "p",
         "database": "d",
         "ssl": "require",
+        "target_session_attrs": "any",
         "server_settings": {"search_path": "a", "application_name": "dataflow-tdd"},
     }
     socket = Dsn("/run/pg", 1, "u", None, "d", (("application_name", "mine"),)).asyncpg_arguments()
@@ -145,3 +146,23 @@ def test_secret_parameters_are_not_shown() -> None:
     dsn = Dsn.parse("postgresql://u@h/d?sslpassword=hush")
     assert "hush" not in str(dsn) + repr(dsn)
     assert "hush" in dsn.url()
+
+
+def test_a_database_named_in_the_parameters_is_the_database() -> None:
+    """As a setting of the session it would win over the path, and the guard would look at the wrong one."""
+    for url in ("postgresql://h/app_test?database=shop", "postgresql://h/app_test?dbname=shop"):
+        dsn = Dsn.parse(url)
+        assert dsn.database == "shop"
+        assert "database" not in dsn.asyncpg_arguments()["server_settings"]
+
+
+def test_a_url_for_drivers_hides_its_password_from_whoever_prints_variables() -> None:
+    url = SecretUrl("postgresql://u:hunter2@h:1/d_test")
+    assert url == "postgresql://u:hunter2@h:1/d_test"
+    assert repr(url) == "'postgresql://u:***@h:1/d_test'"
+    assert "hunter2" not in repr({"url": url})
+
+
+def test_parameters_with_secrets_are_not_shown() -> None:
+    shown = str(Dsn.parse("postgresql://u@h/d_test?passwd=hunter2&options=-cfoo.password%3Dhunter2"))
+    assert "hunter2" not in shown

@@ -22,6 +22,10 @@ from dataflow.testing.masking import mask
         ('{"password": "hunter2"}', '{"password": ***}'),
         ("{'password': 'hunter2'}", "{'password': ***}"),
         ("CREATE ROLE a LOGIN PASSWORD 'hun''ter2'", "CREATE ROLE a LOGIN PASSWORD '***'"),
+        ("ALTER ROLE a PASSWORD $$hunter2$$", "ALTER ROLE a PASSWORD '***'"),
+        ("ALTER ROLE a PASSWORD U&'hunter2'", "ALTER ROLE a PASSWORD '***'"),
+        ("ALTER ROLE a PASSWORD/* x */'hunter2'", "ALTER ROLE a PASSWORD/* x */'***'"),
+        ("options=-cfoo.password%3Dhunter2", "options=-cfoo.password%3D***"),
         ("ALTER USER a WITH ENCRYPTED PASSWORD E'hunter2'", "ALTER USER a WITH ENCRYPTED PASSWORD '***'"),
     ],
 )

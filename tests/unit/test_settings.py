@@ -105,9 +105,9 @@ def test_all_violations_are_told_at_once_with_their_origin() -> None:
         "DATAFLOW_TDD_MODE 'maybe': it must be true, 1, yes or on; or false, 0, no or off",
         "TEST_DATABASE_URL: it must be a PostgreSQL URL such as postgresql://user:password@host:5432/name_test: "
         "it must begin with postgresql://, not 'mysql'",
-        "DATAFLOW_TDD_POOL_SIZE '0': it must be a whole number of at least 1",
+        "DATAFLOW_TDD_POOL_SIZE '0': it must be a whole number from 1 to 10000",
         "DATAFLOW_TDD_TIMEOUT 'inf': it must be a number of seconds, more than 0",
-        "DATAFLOW_TDD_MAX_CONNECTIONS 'many': it must be a whole number of at least 1",
+        "DATAFLOW_TDD_MAX_CONNECTIONS 'many': it must be a whole number from 1 to 10000",
         "--tdd-leaks 'never': it must be one of error, warn, ignore",
         "ini option tdd_slow '-1': it must be a number of ms (0 switches it off)",
         "DATAFLOW_TDD_CACHE_DIR 'relative/path': it must be an absolute path",
@@ -166,7 +166,7 @@ def test_settings_are_frozen_and_name_each_option_once() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.pool_size = 6  # type: ignore[misc]
     names = [field.name for field in dataclasses.fields(Settings)]
-    assert names == [*(option.name for option in OPTIONS), "profiles", "origins"]
+    assert names == [*(option.name for option in OPTIONS), "profiles", "unknown", "origins"]
     assert [line.split()[0] for line in str(settings).splitlines()] == [option.name for option in OPTIONS]
 
 
@@ -215,3 +215,38 @@ def test_the_text_of_one_setting_comes_from_the_best_place_that_has_one() -> Non
     assert given("database_url", Sources({}, empty, ini)) == ("c", "ini option tdd_database_url")
     assert given("database_url", Sources({"database_url": ""}, environment, ini)) == (None, "default")
     assert given("database_url", Sources()) == (None, "default")
+
+
+@pytest.mark.parametrize("text", ["\uff15", "1000000000", "1_0", "+5", "1e2", ""])
+def test_numbers_are_written_in_digits_and_have_a_limit(text: str) -> None:
+    sources = Sources(environment={"DATAFLOW_TDD_POOL_SIZE": text})
+    if text == "":
+        assert resolve(sources).pool_size == 5
+        return
+    with pytest.raises(SettingsError, match="a whole number from 1 to 10000"):
+        resolve(sources)
+
+
+def test_a_number_of_seconds_is_not_read_as_python_would() -> None:
+    with pytest.raises(SettingsError, match="a number of seconds"):
+        resolve(Sources(environment={"DATAFLOW_TDD_TIMEOUT": "1_0"}))
+
+
+def test_a_home_that_is_not_there_is_no_absolute_path() -> None:
+    with pytest.raises(SettingsError, match="an absolute path"):
+        resolve(Sources(environment={"DATAFLOW_TDD_CACHE_DIR": "~nobody_of_that_name/x"}))
+
+
+def test_a_wrong_mode_does_not_hide_what_else_is_wrong() -> None:
+    environment = {"DATAFLOW_TDD_MODE": "maybe", "DATAFLOW_TDD_POOL_SIZE": "0", "TEST_DATABASE_URL": "mysql://x"}
+    with pytest.raises(SettingsError) as caught:
+        given_mode(Sources(environment=environment))
+    assert len(caught.value.violations) == 3
+
+
+def test_variables_that_look_like_settings_and_are_none_are_told() -> None:
+    settings = resolve(Sources(environment={"DATAFLOW_TDD_POOLSIZE": "9", "DATAFLOW_TDD_SLOW": "1"}))
+    assert settings.by_origin() == (
+        "DATAFLOW_TDD_SLOW: slow 1.0",
+        "DATAFLOW_TDD_POOLSIZE is not known, and has no effect",
+    )

@@ -21,9 +21,11 @@ async def schema(tdd_database_url: str) -> None:
     """Build the schema and stock the shop. This is committed: every test starts from it."""
     connection = await asyncpg.connect(tdd_database_url)
     try:
-        # The run's own database is empty. One that TEST_DATABASE_URL names may have the shop from the last run.
-        if await connection.fetchval("SELECT to_regclass('orders') IS NULL"):
-            async with connection.transaction():
+        async with connection.transaction():
+            # The run's own database is empty. One that TEST_DATABASE_URL names may have the shop from the last
+            # run, or get it in this instant from another worker.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('the shop of the tests'))")
+            if await connection.fetchval("SELECT to_regclass('orders') IS NULL"):
                 await database.create_schema(connection)
                 await stock_the_shop(connection)
     finally:

@@ -7,10 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from dataflow.testing.masking import MASK
+from dataflow.testing.masking import MASK, is_secret_name, mask
 
 DEFAULT_PORT = 5432
 _SCHEMES = ("postgresql", "postgres")
+
+
+class SecretUrl(str):
+    """A URL with its password, for drivers. Its `repr` has none: pytest shows that of each local variable."""
+
+    def __repr__(self) -> str:
+        return repr(mask(self))
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Dsn:
             port=_port(port if given_port is None else given_port),
             user=parameters.pop("user", None) or _unquoted(parts.username),
             password=parameters.pop("password", None) or _unquoted(parts.password),
-            database=parameters.pop("dbname", None) or unquote(parts.path[1:]) or None,
+            database=_database(parts.path, parameters),
             parameters=tuple(parameters.items()),
         )
 
@@ -91,6 +98,10 @@ class Dsn:
         ssl = arguments.pop("sslmode", None)
         if ssl is not None or self.on_unix_socket:
             arguments["ssl"] = False if self.on_unix_socket else ssl
+        # Said here, so that the environment (PGTARGETSESSIONATTRS …) does not say it.
+        arguments.setdefault("target_session_attrs", "any")
+        if self.on_unix_socket:
+            arguments["direct_tls"] = False
         settings.setdefault("application_name", "dataflow-tdd")
         return arguments | {"server_settings": settings}
 
@@ -130,14 +141,20 @@ def _is_misread(url: str) -> bool:
     return "@" in re.sub(r"^[^/?#]*(//)?[^/?#]*", "", url.strip(), count=1)
 
 
+def _database(path: str, parameters: dict[str, str]) -> str | None:
+    """Taken out of the parameters under both names: as a setting of the session it would win over the path."""
+    named = [parameters.pop(name, "") for name in ("dbname", "database")]
+    return next(filter(None, named), None) or unquote(path[1:]) or None
+
+
 def _port(given: str | int | None) -> int:
     if given is None:
         return DEFAULT_PORT
-    if not str(given).isdecimal() or not 0 < int(given) < 65536:
+    if not (str(given).isascii() and str(given).isdecimal()) or not 0 < int(given) < 65536:
         raise ValueError("its port is not a number from 1 to 65535")
     return int(given)
 
 
 def _shown_parameter(parameter: tuple[str, str]) -> tuple[str, str]:
     name, value = parameter
-    return (name, MASK) if "password" in name.lower() else (name, value)
+    return (name, MASK) if is_secret_name(name) else (name, mask(value))

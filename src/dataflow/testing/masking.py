@@ -8,12 +8,21 @@ MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s]*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<before>\b(?:pgpassword|sslpassword|password|passwd|pwd)[\"']?\s*[=:]\s*)"
+    r"(?P<before>(?:\b|\.)(?:pgpassword|sslpassword|password|passwd|pwd)[\"']?\s*(?:[=:]|%3D)\s*)"
     r"(?:\*\*\*|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
 # SQL: CREATE ROLE … PASSWORD 'secret'
-_SQL_PASSWORD = re.compile(r"(?P<before>\bpassword\s+)[eE]?'(?:[^']|'')*'", re.IGNORECASE)
+_SQL_PASSWORD = re.compile(
+    r"(?P<before>\bpassword(?:\s|/\*.*?\*/)+)(?:(?:e|u&)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SECRET_NAME = re.compile(r"passw|pwd|secret|token", re.IGNORECASE)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter or variable of this name holds something that nobody should see."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def mask(text: str, *secrets: str | None) -> str:

@@ -43,6 +43,9 @@ class Option(NamedTuple):
         return "--" + self.ini.replace("_", "-")
 
 
+_MOST = 10_000
+
+
 def parse_bool(text: str) -> bool:
     word = text.strip().lower()
     if word in TRUE_WORDS:
@@ -54,9 +57,10 @@ def parse_bool(text: str) -> bool:
 
 def _whole(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.strip().isdecimal() or int(text) < minimum:
-            raise ValueError(f"a whole number of at least {minimum}")
-        return int(text)
+        word = text.strip()
+        if not (word.isascii() and word.isdecimal() and minimum <= int(word) <= _MOST):
+            raise ValueError(f"a whole number from {minimum} to {_MOST}")
+        return int(word)
 
     return parse
 
@@ -64,7 +68,7 @@ def _whole(minimum: int) -> Callable[[str], int]:
 def _number(unit: str, *, zero: bool) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text.replace("_", "?"))  # Python would take 1_0 for 10
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
@@ -99,7 +103,10 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _path(text: str) -> Path:
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # ~somebody, who is not there
+        path = Path(text)
     if not path.is_absolute():
         raise ValueError("an absolute path")
     return path
@@ -137,7 +144,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "pool_max_overflow",
         "DATAFLOW_TDD_POOL_MAX_OVERFLOW",
-        "most connections of one process beside the pool (clean_connection)",
+        "most connections of one process beside the pool (clean_connection, fast_connection_pool)",
         _whole(0),
         default=3,
         container=1,
@@ -176,7 +183,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "slow",
         "DATAFLOW_TDD_SLOW",
-        "diagnose a test whose database work takes more ms than this; 0 switches it off",
+        "diagnose a test whose database work takes more ms than this, or a phase more than its share; 0: none",
         _number("ms", zero=True),
         default=100.0,
     ),

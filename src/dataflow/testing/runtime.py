@@ -48,6 +48,7 @@ class Runtime:
         self.listener = listener
         self.who: Callable[[], str | None] = lambda: None  # what runs now: a test, or a wider fixture
         self._used = False
+        self._pid = os.getpid()
         self._settings: Settings | None = None
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
@@ -173,7 +174,7 @@ class Runtime:
             await self.end_test(context)
 
     def database_url(self) -> str:
-        """URL of the test database, with its password; for code that runs in no event loop.
+        """URL of the test database, with its password, which its `repr` does not show; for code in no event loop.
 
         :raises ServerError: no server can be used.
         """
@@ -185,19 +186,29 @@ class Runtime:
             # A thread of its own: the current loop of the calling thread stays as it is.
             with ThreadPoolExecutor(max_workers=1) as executor:
                 server = executor.submit(asyncio.run, self.manager.ensure_server()).result()
-        return server.dsn.url()
+        from dataflow.testing.dsn import SecretUrl
+
+        return SecretUrl(server.dsn.url())
 
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
+        self._forget_parent()
         if self._manager is not None:
             await self._manager.close()
         self._settings = None
 
     def release(self) -> None:
         """Give everything back without an event loop; for the end of a process."""
+        self._forget_parent()
         if self._manager is not None:
             self._manager.release_server()
         self._settings = None
+
+    def _forget_parent(self) -> None:
+        """In a forked child: connections and server are those of the parent, and not to be touched."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._manager = self._transactions = self._settings = None
 
     def _emit(self, event: Event) -> None:
         self.listener(event)
@@ -205,10 +216,10 @@ class Runtime:
     def _who(self) -> str | None:
         return self.who()
 
-    async def _choose_server(self, settings: Settings, url: str | None) -> Server:
+    async def _choose_server(self, settings: Settings, dsn: Dsn | None) -> Server:
         from dataflow.testing.server.choice import choose
 
-        return await choose(settings, url, try_login=self._try_login, what=_this_process())
+        return await choose(settings, dsn, try_login=self._try_login, what=_this_process())
 
     async def _try_login(self, dsn: Dsn) -> None:
         from dataflow.testing.isolation.connecting import connect

@@ -19,6 +19,7 @@ from dataflow.testing.options import FALSE_WORDS, OPTIONS, Option, parse_bool
 DEFAULT = "default"
 DERIVED = "pool size + overflow"
 _BY_NAME = {option.name: option for option in OPTIONS}
+_PREFIX = "DATAFLOW_TDD_"
 CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS")
 
 
@@ -26,6 +27,7 @@ CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS")
 class Settings:
     """All settings of a process. Times in seconds unless a name says otherwise.
 
+    :param unknown: environment variables that look like settings, and are none.
     :param origins: for each setting, where its value comes from ("CI profile", "DATAFLOW_TDD_TIMEOUT", …).
     """
 
@@ -45,6 +47,7 @@ class Settings:
     cache_dir: Path | None
     postgres_bin: Path | None
     profiles: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -71,7 +74,8 @@ class Settings:
         for name, origin in self.origins.items():
             if origin not in (DEFAULT, DERIVED):
                 lines.setdefault(origin, []).append(self.explain(name).removesuffix(f" ({origin})"))
-        return tuple(f"{origin}: {', '.join(settings)}" for origin, settings in lines.items())
+        known = (f"{origin}: {', '.join(settings)}" for origin, settings in lines.items())
+        return (*known, *(f"{name} is not known, and has no effect" for name in self.unknown))
 
     def __str__(self) -> str:
         return "\n".join(self.explain(option.name) for option in OPTIONS)
@@ -123,7 +127,7 @@ def resolve(sources: Sources) -> Settings:
     if values["max_connections"] is None:
         values["max_connections"] = values["pool_size"] + values["pool_max_overflow"]
         origins["max_connections"] = DERIVED
-    return Settings(**values, profiles=profiles, origins=origins)
+    return Settings(**values, profiles=profiles, unknown=_unknown(sources.environment), origins=origins)
 
 
 def given_mode(sources: Sources) -> bool | None:
@@ -131,13 +135,13 @@ def given_mode(sources: Sources) -> bool | None:
 
     :raises SettingsError: it is set to a word that is neither yes nor no.
     """
-    text, origin = given("mode", sources)
+    text, _ = given("mode", sources)
     if text is None:
         return None
     try:
         return parse_bool(text)
-    except ValueError as error:
-        raise SettingsError((f"{origin} {text!r}: it must be {error}",)) from None
+    except ValueError:
+        return resolve(sources).mode  # which raises, with all that is wrong
 
 
 def given(name: str, sources: Sources) -> tuple[str | None, str]:
@@ -154,6 +158,11 @@ def given(name: str, sources: Sources) -> tuple[str | None, str]:
         if value == "" and origin == option.flag:
             break  # an empty --tdd-x= takes back what environment and ini file say
     return None, DEFAULT
+
+
+def _unknown(environment: Mapping[str, str]) -> tuple[str, ...]:
+    known = {option.environment for option in OPTIONS}
+    return tuple(sorted(name for name in environment if name.startswith(_PREFIX) and name not in known))
 
 
 def _profiles(sources: Sources) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import logging
@@ -23,6 +24,7 @@ from dataflow.testing.errors import (
     NotATestDatabase,
     ServerError,
     ServerUnreachable,
+    TDDError,
     WrongPassword,
 )
 from dataflow.testing.events import ServerChosen
@@ -265,3 +267,39 @@ async def test_the_log_tells_servers_connections_tests_and_retries(tdd, caplog):
     ):
         assert words in text
     assert "s3cret" not in text
+
+
+async def test_the_environment_of_drivers_does_not_reach_the_embedded_server(make, environment):
+    environment.update(PGTARGETSESSIONATTRS="standby", PGSSLNEGOTIATION="direct", PGSSLMODE="require")
+    async with make(server="embedded").test_context() as context:
+        assert await context.connection.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+async def test_whatever_goes_wrong_while_connecting_shows_no_password(make, caplog, host):
+    url = f"postgresql://me:s3cret@{host}:5432/app_test"
+    await refused(make, caplog, ServerUnreachable, database_url=url)
+
+
+async def test_a_given_address_is_not_shown_in_a_traceback(make):
+    for url in ("postgresql://me:s3cret@host:port/app_test", "postgresql://me:s3cret@127.0.0.1:1/app_test"):
+        with pytest.raises(TDDError) as told:
+            await make().manager.initialize(url)
+        frames = [frame for frame, _ in traceback.walk_tb(told.value.__traceback__)][1:]
+        shown = repr([frame.f_locals for frame in frames]) + "".join(traceback.format_exception(told.value))
+        assert "s3cret" not in shown.replace(url, "")
+        assert url not in repr([frame.f_locals for frame in frames])
+
+
+async def test_a_choice_that_failed_slowly_is_not_made_again_for_each_test(make):
+    """Something answers the connection and then says nothing."""
+    async with await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        tdd = make(database_url=f"postgresql://me:s3cret@127.0.0.1:{port}/app_test", pool_timeout=1.5)
+        messages = []
+        for _ in range(20):
+            async with asyncio.timeout(25):
+                with pytest.raises(ServerUnreachable) as told:
+                    await tdd.begin_test()
+            messages.append(str(told.value))
+        assert len(set(messages)) == 1

@@ -78,6 +78,18 @@ def tdd_ask_as(dsn, statement):
         connection.execute(statement)
 
 
+async def test_the_number_that_a_test_drew_is_not_the_next_ones_current_one(tdd):
+    await tdd.manager.initialize()
+    tdd.ask("CREATE SEQUENCE numbers")
+    async with tdd.test_context("draws") as context:
+        await context.connection.fetchval("SELECT nextval('numbers')")
+        pid = await pid_of(context)
+    async with tdd.test_context("looks") as context:
+        assert await pid_of(context) == pid
+        with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+            await context.connection.fetchval("SELECT lastval()")
+
+
 async def test_a_sequence_is_not_rolled_back(tdd):
     """PostgreSQL's own rule, and a documented limit."""
     await tdd.manager.initialize()
@@ -90,6 +102,9 @@ async def test_a_sequence_is_not_rolled_back(tdd):
 
 
 CLOSED = {
+    "named statement": lambda c: c.prepare("SELECT 1", name="mine"),
+    "prepare in a block": lambda c: c.execute("DO $$ BEGIN EXECUTE 'PREPARE mine AS SELECT 1'; END $$"),
+    "deallocate in a block": lambda c: c.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"),
     "prepare": lambda c: c.execute("PREPARE mine AS SELECT 1"),
     "prepare among others": lambda c: c.execute("SELECT 1; PREPARE mine AS SELECT 1"),
     "prepare, prepared": lambda c: _run_prepared(c, "PREPARE mine AS SELECT 1"),

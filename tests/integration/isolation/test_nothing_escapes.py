@@ -268,3 +268,20 @@ async def test_a_test_may_close_its_connection(tdd, how):
 async def test_a_handle_is_taken_for_a_connection_of_asyncpg(tdd):
     async with tdd.test_context("typed") as context:
         assert isinstance(context.connection, asyncpg.Connection)
+
+
+async def test_an_aborted_transaction_tells_which_statement_failed_first(tdd):
+    async with tdd.test_context("aborts") as context:
+        for statement in ("SELECT 1/0", "SELECT 1", "SELECT 2"):
+            with pytest.raises(asyncpg.PostgresError) as told:
+                await context.connection.execute(statement)
+    (note,) = told.value.__notes__
+    assert "the transaction of aborts is aborted since this statement failed: SELECT 1/0" in note
+    assert "async with connection.transaction()" in note
+
+
+async def test_arguments_may_be_named_as_in_asyncpg(tdd):
+    async with tdd.test_context() as context:
+        connection = context.connection
+        await connection.executemany(command="INSERT INTO item VALUES ($1)", args=[(1,), (2,)])
+        assert await connection.fetchval(query="SELECT count(*) FROM item") == 2

@@ -68,7 +68,7 @@ async def test_its_connections_count_with_the_others_beside_the_pool(make):
 
 async def test_none_is_allowed(make):
     tdd = make(pool_size=2, max_connections=2)
-    with pytest.raises(PoolExhausted, match="all 0 are held"):
+    with pytest.raises(PoolExhausted, match="the settings allow no such connection"):
         await tdd.manager.asyncpg_pool()
 
 

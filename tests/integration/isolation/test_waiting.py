@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from dataflow.testing.errors import NoTestConnection, PoolExhausted
+from dataflow.testing.errors import NoTestConnection, PoolExhausted, StatementTimeout
 from dataflow.testing.isolation.context import get_test_context
 
 EXHAUSTED = r"""late: no connection became free within 0.2 s; all 2 are held by:
@@ -100,3 +100,36 @@ class TestWaiting:
         with pytest.raises(NoTestConnection, match="late: the pool was closed while it waited"):
             await asyncio.wait_for(late, 5)
         await tdd.end_test(holder)
+
+
+async def _iterate(cursor):
+    return [row async for row in cursor]
+
+
+async def _statement(connection, sql):
+    return await (await connection.prepare(sql)).fetch()
+
+
+async def _value(connection, sql):
+    return await (await connection.prepare(sql)).fetchval()
+
+
+async def _cursor(connection, sql):
+    return await (await connection.cursor(sql)).fetchrow()
+
+
+async def _iteration(connection, sql):
+    return await _iterate(connection.cursor(sql))
+
+
+async def _cursor_of_a_statement(connection, sql):
+    return await _iterate((await connection.prepare(sql)).cursor())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", [_statement, _value, _cursor, _iteration, _cursor_of_a_statement])
+async def test_a_prepared_statement_or_cursor_past_its_limit_says_so(make, way):
+    tdd = make()
+    async with tdd.test_context("slow", timeout=2.0) as context:
+        with pytest.raises(StatementTimeout, match=r"slow: cancelled after .* \(limit 2 s\): SELECT pg_sleep"):
+            await way(context.connection, "SELECT pg_sleep(60)")

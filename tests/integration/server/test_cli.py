@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from dataflow.testing.cli import main
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.server.embedded import lease_database
+from dataflow.testing.server.embedded import EmbeddedOptions, lease_database
+from dataflow.testing.server.lease import locate
 from dataflow.testing.server.ports import free_port
 
 if TYPE_CHECKING:
@@ -113,3 +118,52 @@ def test_a_session_that_has_just_closed_does_not_keep_a_server_from_stopping(set
     for _ in range(20):
         set_up.query(Dsn.parse(url), "SELECT 1")
     assert main(["server", "stop", "--port", str(port)]) == 0
+
+
+@pytest.fixture
+def other_programs(tmp_path: Path) -> Path:
+    """The same PostgreSQL as another installation: other programs as far as anybody can tell."""
+    directory = locate(EmbeddedOptions()).binaries.directory
+    (tmp_path / "bin").symlink_to(directory)
+    package = directory.parent.parent
+    copied = tmp_path / "wheel" / package.name
+    shutil.copytree(package / "pginstall", copied / "pginstall", symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, tmp_path / "wheel" / libraries.name)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.is_relative_to(os.environ["TDD_TESTS_DIRECTORY"]):
+            path.chmod(0o755)  # another user runs postgres
+    return copied / "pginstall" / "bin"
+
+
+def test_a_server_of_another_installation_is_shown_stopped_and_removed(
+    set_up: Cache, other_programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: Run
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("DATAFLOW_TDD_POSTGRES_BIN", str(other_programs))
+        assert main(["server", "start"]) == 0
+    assert main(["server", "stop"]) == 0
+    assert "1 of other programs or ports run" in capsys.readouterr().out
+    assert main(["server", "status"]) == 0
+    assert "the shared embedded server of another installation: PostgreSQL" in capsys.readouterr().out
+    assert main(["server", "prune"]) == 0
+    assert capsys.readouterr().out == "nothing to remove\n"  # it runs
+    assert main(["server", "start"]) == 0
+    assert main(["server", "stop", "--all"]) == 0
+    assert "2 stopped" in capsys.readouterr().out
+    assert main(["server", "prune"]) == 0
+    removed = capsys.readouterr().out.splitlines()
+    assert len(removed) == 2  # its data, and its pristine cluster
+    assert main(["server", "start"]) == 0  # what is left serves
+    assert main(["server", "stop"]) == 0
+
+
+def test_stop_refuses_while_somebody_is_in_the_lasting_database(set_up: Cache, capsys: Run) -> None:
+    assert main(["server", "start"]) == 0
+    assert main(["server", "url"]) == 0
+    url = capsys.readouterr().out.splitlines()[-1]
+    with psycopg.connect(url, application_name="psql of somebody"):
+        assert main(["server", "stop"]) == 1
+        assert "psql of somebody" in capsys.readouterr().err
+    assert main(["server", "stop"]) == 0

@@ -183,3 +183,32 @@ def test_many_that_make_the_same_directories_at_once_all_succeed(tmp_path: Path)
         process.stdin.flush()
     for process in processes:
         assert process.communicate(timeout=60)[1] == b""
+
+
+def test_a_tight_umask_does_not_shut_the_servers_user_out_of_new_directories(empty_cache: Cache) -> None:
+    options = EmbeddedOptions(cache_dir=empty_cache.path / "n1" / "n2" / "n3", idle_s=0)
+    before = os.umask(0o077)
+    try:
+        lease = lease_database(options, what="a test")
+    finally:
+        os.umask(before)
+    lease.close()
+
+
+def test_a_comma_in_the_path_is_told(empty_cache: Cache) -> None:
+    with pytest.raises(ServerStartFailed, match="there is a comma in its path"):
+        lease_database(EmbeddedOptions(cache_dir=empty_cache.path / "a, b", idle_s=0), what="a test")
+
+
+def test_without_psycopg_the_way_out_is_told(empty_cache: Cache) -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "import importlib.util as util; find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'psycopg' else find(name, *rest)\n"
+        "from pathlib import Path\n"
+        "from dataflow.testing.server.embedded import EmbeddedOptions, lease_database\n"
+        f"lease_database(EmbeddedOptions(cache_dir=Path({str(empty_cache.path)!r}), idle_s=0), what='a test')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "psycopg is not installed" in done.stderr
+    assert 'way out: pip install "dataflow-tdd[embedded]"' in done.stderr

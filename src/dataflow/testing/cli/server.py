@@ -7,13 +7,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from dataflow.testing.errors import ServerError
 from dataflow.testing.server.choice import embedded_options
 from dataflow.testing.server.embedded import (
     EmbeddedOptions,
     ServerStatus,
+    is_of_this_installation,
+    prune_servers,
     running_servers,
     server_dsn,
     start_server,
+    stop_all,
     stop_server,
 )
 from dataflow.testing.server.protocol import user_text
@@ -33,10 +37,14 @@ def register(subparsers: Subparsers) -> None:
     status.set_defaults(run=_status)
     stop = _add(commands, "stop", "stop it, unless somebody uses it")
     stop.add_argument("--force", action="store_true", help="stop it even if somebody uses it")
+    stop.add_argument("--all", action="store_true", help="stop all that `status` shows")
     stop.set_defaults(run=_stop)
     url = _add(commands, "url", "print the address of its lasting database, and nothing else")
     url.add_argument("--admin", action="store_true", help="as the superuser, over the UNIX socket")
     url.set_defaults(run=_url)
+    text = "remove the files of servers that do not run and that test runs of this installation do not use"
+    prune = commands.add_parser("prune", help=text, description=text)
+    prune.set_defaults(run=_prune)
 
 
 def _add(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
@@ -71,16 +79,37 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    statuses = running_servers(_options())
+    options = _options()
     now = time.time()
-    print("\n".join(describe(status, now) for status in statuses) or "no embedded server runs")
+    lines = [describe(status, now, other=_is_other(status, options)) for status in running_servers(options)]
+    print("\n".join(lines) or "no embedded server runs")
     return 0
 
 
+def _is_other(status: ServerStatus, options: EmbeddedOptions) -> bool:
+    try:
+        return not is_of_this_installation(status, options)
+    except ServerError:
+        return True  # there are no programs in this environment
+
+
 def _stop(arguments: argparse.Namespace) -> int:
+    options = _options()
+    if arguments.all:
+        count = stop_all(options, force=arguments.force)
+        print(f"{count} stopped" if count else "no embedded server ran")
+        return 0
     name = _name(arguments.port)
-    stopped = stop_server(_options(), arguments.port, force=arguments.force)
+    stopped = stop_server(options, arguments.port, force=arguments.force)
     print(f"{name} is stopped" if stopped else f"{name} did not run")
+    if not stopped and (others := len(running_servers(options))):
+        print(f"{others} of other programs or ports run: see dataflow-tdd server status, or stop --all")
+    return 0
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    removed = prune_servers(_options())
+    print("\n".join(f"removed {path}" for path in removed) or "nothing to remove")
     return 0
 
 
@@ -102,10 +131,14 @@ def _name(port: int | None) -> str:
     return "the shared embedded server" if port is None else f"the embedded server on port {port}"
 
 
-def describe(status: ServerStatus, now: float) -> str:
-    """What a person wants to know of a running server. :param now: seconds since the epoch."""
+def describe(status: ServerStatus, now: float, *, other: bool = False) -> str:
+    """What a person wants to know of a running server.
+
+    :param now: seconds since the epoch. :param other: it is not the one of this installation.
+    """
+    name = _name(status.tcp_port) + (" of another installation" if other else "")
     lines = [
-        f"{_name(status.tcp_port)}: PostgreSQL {status.version} ({status.provider})",
+        f"{name}: PostgreSQL {status.version} ({status.provider})",
         f"  socket    {status.host}, port {status.port}",
         f"  data      {status.data}",
         f"  keeper    process {status.pid}, up {_duration(now - status.started_at)}",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.masking import MASK, mask
+from dataflow.testing.masking import MASK, is_secret_name, mask
 
 UNREADABLE = "set, but not shown: it cannot be read, and may hold a password"
 
 # Parameters of a URL such as sslpassword, which `mask` does not know.
-_SECRET_PARAMETER = re.compile(r"(?P<before>\b\w*(?:password|secret|token)\w*=)[^\s&]+", re.IGNORECASE)
-_SECRET_NAME = re.compile(r"password|secret|token", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"(?P<before>\b\w*(?:passw|pwd|secret|token)\w*=)[^\s&]+", re.IGNORECASE)
 
 
 def hidden(text: str, *secrets: str | None) -> str:
@@ -31,4 +30,4 @@ def shown_variable(name: str, value: str) -> str:
     """The value of an environment variable as far as it may be shown."""
     if name.endswith("_URL"):
         return shown_url(value) if value else ""
-    return MASK if value and _SECRET_NAME.search(name) else hidden(value)
+    return MASK if value and is_secret_name(name) else hidden(value)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,15 @@ def binaries(settings: Settings, *, needed: bool) -> Check:
         found = find_binaries(default_providers(settings.postgres_bin, os.environ.get("PATH", "")))
     except TDDError as error:
         check = failure("embedded PostgreSQL", error)
+        return check if needed else info(check.name, check.found)
+    if find_spec("psycopg") is None:
+        check = Check(
+            "embedded PostgreSQL",
+            Status.FAILED,
+            f"its programs are there ({found.provider}), psycopg is not",
+            'pip install "dataflow-tdd[embedded]"',
+            cause="its keeper administers it with that driver",
+        )
         return check if needed else info(check.name, check.found)
     version = program_version(found.postgres)
     directory = str(found.directory)

@@ -12,7 +12,7 @@ from dataflow.testing.isolation.chosen import ChosenServer
 from dataflow.testing.isolation.context import TDDTestContext
 from dataflow.testing.isolation.loops import LoopBound
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
-from dataflow.testing.isolation.plain_pool import PlainPool, new_holder
+from dataflow.testing.isolation.plain_pool import OPTIONS, PlainPool, new_holder
 from dataflow.testing.isolation.pool import close_quietly, pool_exhausted, terminate
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Beside:
         """
         limit = self._settings().max_beside_pool
         if len(self) >= limit:
-            raise pool_exhausted(context, 0, limit, self.holders)
+            raise pool_exhausted(context, 0, limit, self.holders, OPTIONS)
         self._opening += 1
         try:
             physical: PhysicalConnection = await connect()
@@ -104,7 +104,8 @@ class Beside:
         assert server is not None, "whoever asks for a pool has chosen a server"
         most = settings.max_beside_pool - len(self)
         if most < 1:
-            raise pool_exhausted(new_holder(self._who), 0, settings.max_beside_pool, self.holders)
+            limit = settings.max_beside_pool
+            raise pool_exhausted(new_holder(self._who), 0, limit, self.holders, OPTIONS)
         return PlainPool(
             server.dsn,
             min_size=min(3, most),

@@ -12,20 +12,22 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from dataflow.testing.errors import ServerUnreachable
+from dataflow.testing.errors import ServerError, ServerUnreachable
 from dataflow.testing.events import Emit, ServerChosen, ServerRestarted
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.physical import SETTLE_S, PhysicalConnection
 
 if TYPE_CHECKING:
+    from dataflow.testing.dsn import Dsn
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.settings import Settings
 
 # Seconds that a run waits for a server that is just being started again. It does so once: after that a server
 # that is gone is refused at once, so that a thousand tests do not wait a thousand times.
 RESTART_PATIENCE_S = 10.0
+_SLOW_FAILURE_S = 1.0
 
-ChooseServer = Callable[["Settings", str | None], Awaitable["Server"]]
+ChooseServer = Callable[["Settings", "Dsn | None"], Awaitable["Server"]]
 
 log = logging.getLogger("dataflow.testing")
 
@@ -40,18 +42,19 @@ class ChosenServer:
         self._choosing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._threads = threading.Lock()
         self.current: Server | None = None
-        self._url: str | None = None
+        self._dsn: Dsn | None = None
         self._gone = False
+        self._failed: tuple[object, ServerError] | None = None
         self._restarts = 0
         self._up_since: object = None
         self.suspect = False  # somebody found a connection ended: it is worth asking why
 
-    def fits(self, url: str | None) -> bool:
-        """Whether the server in use is what `url` asks for; None: any."""
-        return self.current is not None and url in (None, self._url)
+    def fits(self, dsn: Dsn | None) -> bool:
+        """Whether the server in use is what `dsn` asks for; None: any."""
+        return self.current is not None and dsn in (None, self._dsn)
 
-    async def ensure(self, url: str | None = None) -> Server:
-        """The server in use; the first call chooses it. One of another URL must have been released before.
+    async def ensure(self, dsn: Dsn | None = None) -> Server:
+        """The server in use; the first call chooses it. One of another address must have been released before.
 
         :raises ServerError: none can be used, or the one in use has gone.
         """
@@ -62,8 +65,8 @@ class ChosenServer:
             if self.current is not None:
                 return living(self.current)
             started = perf_counter()
-            server = await self._choose(self._settings(), url)
-            return self._adopt(server, url, (perf_counter() - started) * 1e3)
+            server = await self._choose_once(dsn)
+            return self._adopt(server, dsn, (perf_counter() - started) * 1e3)
 
     async def connect(self) -> PhysicalConnection:
         """Open a connection. While the server is being started again, this waits for it.
@@ -93,18 +96,33 @@ class ChosenServer:
 
     def release(self) -> None:
         """Give the server back. Idempotent."""
-        server, self.current, self._url = self.current, None, None
+        server, self.current, self._dsn = self.current, None, None
         self._gone, self._restarts, self._up_since = False, 0, None
+        self._failed = None
         if server is not None:
             server.close()
             log.debug("gave back: %s", server.description)
 
-    def _adopt(self, server: Server, url: str | None, duration_ms: float) -> Server:
+    async def _choose_once(self, dsn: Dsn | None) -> Server:
+        """Choose. What failed slowly is not tried again with the same settings: each test would wait for it."""
+        asked = (self._settings(), dsn)
+        if self._failed is not None and self._failed[0] == asked:
+            error = self._failed[1]
+            raise type(error)(error.what, cause=error.cause, remedy=error.remedy, option=error.option)
+        started = perf_counter()
+        try:
+            return await self._choose(*asked)
+        except ServerError as error:
+            if perf_counter() - started > _SLOW_FAILURE_S:
+                self._failed = asked, error
+            raise
+
+    def _adopt(self, server: Server, dsn: Dsn | None, duration_ms: float) -> Server:
         with self._threads:
             if self.current is not None:  # a loop in another thread was faster
                 server.close()
                 return self.current
-            self.current, self._url = server, url
+            self.current, self._dsn = server, dsn
         log.debug("server: %s, ready in %.0f ms; not used: %s", server.description, duration_ms, server.attempts)
         self._emit(ServerChosen(server.description, server.attempts, duration_ms, server.started))
         return server

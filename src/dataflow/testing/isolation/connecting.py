@@ -10,7 +10,7 @@ from time import monotonic
 import asyncpg
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import MissingDatabase, ServerUnreachable, TDDError, WrongPassword
+from dataflow.testing.errors import MissingDatabase, ServerUnreachable, SettingsError, TDDError, WrongPassword
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.masking import mask
 
@@ -55,12 +55,26 @@ async def connect(
             return connection
         except _RETRIED as error:
             if monotonic() - started >= patience or not worth_waiting():
-                raise explain(error, dsn) from None  # the frames of the driver show the password
+                raise explain(error, dsn) from None
             refused(mask(str(error), dsn.password) or type(error).__name__)
             log.debug("trying again to connect to %s: %s", dsn, mask(str(error), dsn.password))
             await asyncio.sleep(_RETRY_EVERY_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:  # whatever it is: the frames of the driver show the password
             raise explain(error, dsn, timeout) from None
+
+
+def read_address(url: str | None) -> Dsn | None:
+    """The address that a caller gave as a URL, which is not shown.
+
+    :raises SettingsError: it is no such URL.
+    """
+    try:
+        return None if url is None else Dsn.parse(url)
+    except ValueError as error:
+        violation = f"connection_string: it must be a PostgreSQL URL: {error}"
+    finally:
+        url = None  # nobody shall see it in a traceback
+    raise SettingsError((violation,))
 
 
 def explain(error: Exception, dsn: Dsn, timeout: float | None = None) -> TDDError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from dataflow.testing.errors import (
 )
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
+from dataflow.testing.isolation.prepared import told
 from dataflow.testing.isolation.refusals import kept_in_transaction, refused, releases_guard
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog, shown
@@ -70,6 +72,8 @@ class TestConnection(_Connection):
 
     def __init__(self, physical: PhysicalConnection, context: TDDTestContext, limit: float) -> None:
         self._physical: PhysicalConnection | None = physical
+        self._retired: PhysicalConnection | None = None
+        physical.handle = self
         self._loop = asyncio.get_running_loop()
         self._context = context
         self._limit = limit
@@ -79,18 +83,28 @@ class TestConnection(_Connection):
         if context.timeout is not None:
             physical.limit_statements(context.timeout)
 
-    def detach(self) -> tuple[PhysicalConnection, bool]:
-        """End the handle: give back the physical connection, and whether another test may use it."""
+    def retire(self) -> PhysicalConnection:
+        """End the handle, and all statements, cursors and transaction blocks that were made through it.
+
+        A task that goes on must not send anything between the end of the test's transaction and the next test.
+        """
         physical = self.physical
-        self._physical = None
+        self._physical, self._retired = None, physical
+        physical.handle = None
         physical.disown()
         if self._context.timeout is not None:
             physical.limit_statements(None)
+        return physical
+
+    def detach(self) -> tuple[PhysicalConnection, bool]:
+        """Give back the physical connection, and whether another test may use it."""
+        physical = self._retired if self._retired is not None else self.retire()
+        self._retired = None
         return physical, self._reusable and not self.log.session_changed and not physical.is_closed()
 
     @property
     def attached(self) -> bool:
-        return self._physical is not None
+        return self._physical is not None or self._retired is not None
 
     @property
     def physical(self) -> PhysicalConnection:
@@ -133,12 +147,14 @@ class TestConnection(_Connection):
     async def prepare(self, query: str, **kwargs: Any) -> Any:
         """Prepare a statement. What it takes when it runs is not measured."""
         physical = self._usable()
+        if kwargs.get("name"):
+            self._reusable = False  # the name would be taken in the next test
         read = self._started_unmeasured(query, "a prepared")
         started = perf_counter()
         try:
-            return await physical.prepare(query, **kwargs)
+            return told(await physical.prepare(query, **kwargs))
         except TimeoutError as error:
-            raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
+            raise self.timed_out(query, started, kwargs.get("timeout")) from error
         finally:
             self.log.finished(read, started, failed=True)  # it has not run yet, so no savepoint was set
 
@@ -147,7 +163,7 @@ class TestConnection(_Connection):
         physical = self._usable()
         read = self._started_unmeasured(query, "a cursor on")
         self.log.finished(read, perf_counter(), failed=True)
-        return physical.cursor(query, *args, **kwargs)
+        return told(physical.cursor(query, *args, **kwargs))
 
     def transaction(self, **kwargs: Any) -> Any:
         """A transaction block; inside the test's transaction it is a savepoint."""
@@ -178,6 +194,7 @@ class TestConnection(_Connection):
         self, name: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any], table: str | None = None
     ) -> Any:
         """:param table: what the method takes in place of a query, which then only tells what it does."""
+        __tracebackhide__ = True
         physical = self._usable()
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
@@ -195,9 +212,15 @@ class TestConnection(_Connection):
             failed = False
             return result
         except TimeoutError as error:
-            raise self._timed_out(query, started, kwargs.get("timeout") or self._limit) from error
+            raise self.timed_out(query, started, kwargs.get("timeout")) from error
         except asyncpg.InternalClientError as error:
             raise self._lost() from error  # the server's last words came while nobody asked
+        except asyncpg.PostgresError as error:
+            if isinstance(error, asyncpg.InFailedSQLTransactionError):
+                self._explain_abort(error)
+            else:
+                self.log.failed = query
+            raise
         finally:
             self.log.finished(read, started, failed=failed)
 
@@ -234,6 +257,15 @@ class TestConnection(_Connection):
             raise self._lost()
         return physical
 
+    def _explain_abort(self, error: asyncpg.InFailedSQLTransactionError) -> None:
+        """Add what the server does not say; it is the second error that people see, and not the first."""
+        first = self.log.failed
+        statement = f" since this statement failed: {shown(first)}" if first is not None else ""
+        error.add_note(
+            f"the transaction of {self._context.test_id} is aborted{statement}\n"
+            "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
+        )
+
     def _lost(self) -> ConnectionLost:
         return ConnectionLost(
             f"the connection of {self._context.test_id} is closed",
@@ -241,7 +273,12 @@ class TestConnection(_Connection):
             remedy="the next test gets a new one; look at the server's log if nobody closed this one",
         )
 
-    def _timed_out(self, query: str, started: float, limit: float) -> StatementTimeout:
+    def timed_out(self, query: str, started: float, given: float | None) -> StatementTimeout:
+        """What to raise for a statement that ran past its limit.
+
+        :param given: the limit of the call itself, in seconds.
+        """
+        limit = given or self._context.timeout or self._limit
         return StatementTimeout(
             f"{self._context.test_id}: cancelled after {perf_counter() - started:.1f} s "
             f"(limit {limit:g} s): {shown(query)}",
@@ -252,9 +289,15 @@ class TestConnection(_Connection):
 
 
 def _statement_method(name: str) -> Callable[..., Any]:
+    first = list(inspect.signature(getattr(asyncpg.Connection, name)).parameters)[1]  # "query" or "command"
+
     @functools.wraps(getattr(asyncpg.Connection, name))
-    async def method(self: TestConnection, query: str, *args: Any, **kwargs: Any) -> Any:
-        return await self._run(name, query, args, kwargs)
+    async def method(self: TestConnection, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        if not args and first not in kwargs:
+            raise TypeError(f"{name}() misses its argument {first!r}")
+        query, *rest = args if args else (kwargs.pop(first),)
+        return await self._run(name, query, tuple(rest), kwargs)
 
     return method
 
@@ -262,6 +305,7 @@ def _statement_method(name: str) -> Callable[..., Any]:
 def _copy_method(name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(asyncpg.Connection, name))
     async def method(self: TestConnection, table_name: str, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         return await self._run(name, f"COPY {quote_identifier(table_name)}", (), kwargs, table_name)
 
     return method

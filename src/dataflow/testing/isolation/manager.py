@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from dataflow.testing.errors import StatementTimeout, TransactionEnded
-from dataflow.testing.events import ContextReleased, Emit, ignore
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import TransactionEnded
+from dataflow.testing.events import Emit, ignore
 from dataflow.testing.isolation.beside import Beside
 from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
+from dataflow.testing.isolation.connecting import read_address
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.loops import LoopPools
+from dataflow.testing.isolation.outcomes import not_begun, released
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
 from dataflow.testing.isolation.reuse import BROKEN, answers, washed
@@ -55,7 +58,7 @@ class TDDDatabaseManager:
         self._beside = Beside(settings, self._chosen, who)
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
-        self._polluted: str | None = None
+        self._polluted: tuple[Dsn, str] | None = None  # an address, and what happened there
 
     @property
     def server(self) -> Server | None:
@@ -92,16 +95,24 @@ class TDDDatabaseManager:
         Another URL than before takes the place of the server in use: all that is open there is closed.
 
         :param connection_string: URL of the test database, instead of what the settings say.
+        :raises SettingsError: it is no such URL.
         :raises ServerError: no usable server; the message lists what was tried.
         """
-        await self.ensure_server(connection_string)
+        try:
+            dsn = read_address(connection_string)
+        finally:
+            connection_string = None  # nobody shall see it in a traceback
+        await self.ensure_server(dsn)
         await self._pools.of_running_loop().fill()
 
-    async def ensure_server(self, connection_string: str | None = None) -> Server:
-        """The server in use; the first call chooses it, also when many come at a time."""
-        if self.server is not None and not self._chosen.fits(connection_string):
+    async def ensure_server(self, dsn: Dsn | None = None) -> Server:
+        """The server in use; the first call chooses it, also when many come at a time.
+
+        :param dsn: the test database, instead of what the settings say.
+        """
+        if self.server is not None and not self._chosen.fits(dsn):
             await self.close()
-        return await self._chosen.ensure(connection_string)
+        return await self._chosen.ensure(dsn)
 
     async def get_test_connection(self, context: TDDTestContext) -> TestConnection:
         """A connection that belongs to `context` until `cleanup_test_connection`. No transaction is begun.
@@ -136,8 +147,8 @@ class TDDDatabaseManager:
         """
         if self._chosen.current is None:
             await self.ensure_server()
-        if self._polluted is not None:
-            raise not_clean(self._polluted)
+        if self._polluted is not None and self._polluted[0] == self._dsn():
+            raise not_clean(self._polluted[1])
         started = perf_counter()
         while True:
             connection, used_before = await self._checkout(context)
@@ -147,7 +158,7 @@ class TDDDatabaseManager:
                 connection.forbid_reuse()
                 await self._give_back(context)
                 if isinstance(error, TimeoutError):
-                    raise self._not_begun(context) from error
+                    raise not_begun(context, self._settings().timeout) from error
                 if used_before and isinstance(error, BROKEN):
                     log.debug("a pooled connection had ended: %s", mask(repr(error)))
                     self._chosen.suspect = True
@@ -171,16 +182,17 @@ class TDDDatabaseManager:
         try:
             problem = await self._roll_back(connection, context)
         except TransactionEnded as error:
-            problem = self._polluted = error.what
+            problem = error.what
+            self._polluted = self._dsn(), problem
             harmless = False
             raise
         finally:
             await self._give_back(context)
             context.ending = False
-            released = _released(context, connection, perf_counter() - started, problem, harmless)
+            event = released(context, connection, perf_counter() - started, problem, harmless)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("ended: %s, %s", mask(context.holder), problem or "rolled back")
-            self._emit(released)
+            self._emit(event)
 
     async def cleanup_test_connection(self, context: TDDTestContext) -> None:
         """Take the connection of `context` back, rolling back what is open. Harmless when it has none."""
@@ -235,8 +247,11 @@ class TDDDatabaseManager:
         self._drop_all()
         self._beside.drop_all()
         self._pools.drop_all()
-        self._polluted = None
         self._chosen.release()
+
+    def _dsn(self) -> Dsn:
+        assert self._chosen.current is not None, "a server was chosen"
+        return self._chosen.current.dsn
 
     def _make_pool(self) -> ConnectionPool:
         settings = self._settings()
@@ -286,33 +301,26 @@ class TDDDatabaseManager:
         """Roll back, and say what was wrong with the connection. A broken one the server has rolled back."""
         if context.state is not ContextState.IN_TRANSACTION:
             return None
-        if connection.is_closed() or not connection.in_its_loop:
+        in_its_loop = connection.in_its_loop
+        physical = connection.retire()
+        if physical.is_closed() or not in_its_loop:
             self._chosen.suspect = True
             self._transactions.forget(context)
             connection.forbid_reuse()
-            terminate(connection.physical)
+            terminate(physical)
             return None
         try:
-            if connection.physical.cancelling:
-                await connection.physical.settle()
-            await self._transactions.end_test_transaction(connection, context)
+            if physical.cancelling:
+                await physical.settle()
+            await self._transactions.roll_back(physical, connection, context)
         except asyncpg.InterfaceError as error:
             # Closed, not terminated: closing cancels the statement, whose locks would block the next test.
             connection.forbid_reuse()
             return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
         except (*BROKEN, TimeoutError):
             self._chosen.suspect = True
-            connection.terminate()
+            terminate(physical)
         return None
-
-    def _not_begun(self, context: TDDTestContext) -> StatementTimeout:
-        limit = context.timeout or self._settings().timeout
-        return StatementTimeout(
-            f"{context.test_id}: the server did not begin a transaction within {limit:g} s",
-            cause="the server's process is stopped, or the machine is overloaded",
-            remedy="look at the server; the connection was closed, the next test gets another one",
-            option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
-        )
 
     def _drop_all(self) -> None:
         for context in list(self._active):
@@ -323,25 +331,3 @@ class TDDDatabaseManager:
         self._transactions.forget(context)
         context.detach()
         connection.detach()
-
-
-def _released(
-    context: TDDTestContext,
-    connection: TestConnection,
-    teardown_s: float,
-    problem: str | None,
-    harmless: bool,
-) -> ContextReleased:
-    log = connection.log
-    return ContextReleased(
-        test_id=context.test_id,
-        setup_ms=context.setup_s * 1e3,
-        schema_ms=log.schema_s * 1e3,
-        data_ms=log.data_s * 1e3,
-        teardown_ms=teardown_s * 1e3,
-        statements=log.count,
-        problem=problem,
-        harmless=harmless,
-        isolated=not log.outside,
-        opened=connection.opened,
-    )

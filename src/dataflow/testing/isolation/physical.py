@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,12 @@ class PhysicalConnection(asyncpg.Connection):
     aware of the outer transaction.
     """
 
-    __slots__ = ("_own_config", "rewrite")
+    __slots__ = ("_own_config", "handle", "pid", "rewrite")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
     _pool_release_ctr: int
+    _top_xact: Any
     _protocol: Any
     _transport: Any
 
@@ -34,6 +36,8 @@ class PhysicalConnection(asyncpg.Connection):
         super().__init__(*args, **kwargs)
         self.rewrite: Callable[[str], str] | None = None
         self._own_config: Any = self._config
+        self.handle: Any = None  # of the test that has it now
+        self.pid = os.getpid()
 
     def terminate(self) -> None:
         super().terminate()
@@ -51,6 +55,10 @@ class PhysicalConnection(asyncpg.Connection):
         """Make the statements, cursors and transaction blocks that were made on it so far unusable, as
         asyncpg's own pool does: a task that outlived its test must not reach into the next one."""
         self._pool_release_ctr += 1
+
+    def forget_transactions(self) -> None:
+        """Let asyncpg know that no transaction block of its own is open any more."""
+        self._top_xact = None
 
     @property
     def cancelling(self) -> bool:

@@ -11,10 +11,16 @@ import asyncpg
 
 from dataflow.testing.isolation.connecting import explain
 from dataflow.testing.isolation.context import TDDTestContext
+from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import pool_exhausted, terminate
 
 if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
+
+
+OPTIONS = (
+    "DATAFLOW_TDD_POOL_MAX_OVERFLOW, --tdd-pool-max-overflow; DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections"
+)
 
 
 class PlainPool(asyncpg.Pool):
@@ -36,7 +42,8 @@ class PlainPool(asyncpg.Pool):
     ) -> None:
         sizes = {"min_size": min_size, "max_size": max_size}
         times = {"timeout": limit_s, "command_timeout": command_timeout}
-        super().__init__(**_defaults() | _without_jit(dsn.asyncpg_arguments()) | sizes | times)
+        kind = {"connection_class": PhysicalConnection}
+        super().__init__(**_defaults() | _without_jit(dsn.asyncpg_arguments()) | sizes | times | kind)
         self._dsn = dsn
         self._limit_s = limit_s
         self._who = who
@@ -56,7 +63,7 @@ class PlainPool(asyncpg.Pool):
         async with self._opening:
             try:
                 await self
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # whatever it is: the frames of the driver show the password
                 raise explain(error, self._dsn, self._limit_s) from None
 
     async def _acquire(self, timeout: float | None) -> Any:
@@ -68,7 +75,7 @@ class PlainPool(asyncpg.Pool):
         try:
             connection = await super()._acquire(limit_s)  # type: ignore[misc]  # the stubs do not tell it
         except TimeoutError:
-            raise pool_exhausted(context, limit_s, self.get_max_size(), self.holders) from None
+            raise pool_exhausted(context, limit_s, self.get_max_size(), self.holders, OPTIONS) from None
         context.take()
         self._lent[connection] = context
         return connection

@@ -197,15 +197,30 @@ def _closed_meanwhile(context: TDDTestContext) -> NoTestConnection:
     )
 
 
+POOL_OPTIONS = "DATAFLOW_TDD_POOL_SIZE, --tdd-pool-size; DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections"
+
+
 def pool_exhausted(
-    context: TDDTestContext, waited_s: float, size: int, holders: Iterable[TDDTestContext]
+    context: TDDTestContext,
+    waited_s: float,
+    size: int,
+    holders: Iterable[TDDTestContext],
+    option: str = POOL_OPTIONS,
 ) -> PoolExhausted:
+    """:param option: what sets `size`."""
+    if size < 1:
+        return PoolExhausted(
+            f"{context.holder}: the settings allow no such connection",
+            cause="the limit of connections beside the pool, or what max_connections leaves of it, is 0",
+            remedy="allow more",
+            option=option,
+        )
     lines = "".join(f"\n    - {holder.describe()}" for holder in holders)
     return PoolExhausted(
         f"{context.holder}: no connection became free within {waited_s:g} s; all {size} are held by:{lines}",
-        cause="a connection was not given back, or the test needs more of them at a time than the pool has",
-        remedy="give back what get_test_connection() gave (cleanup_test_connection), or make the pool larger",
-        option="DATAFLOW_TDD_POOL_SIZE, --tdd-pool-size; DATAFLOW_TDD_POOL_TIMEOUT, --tdd-pool-timeout",
+        cause="a connection was not given back, or the test needs more of them at a time than there may be",
+        remedy="give back what get_test_connection() gave (cleanup_test_connection), or allow more",
+        option=f"{option}; DATAFLOW_TDD_POOL_TIMEOUT, --tdd-pool-timeout",
     )
 
 
@@ -227,7 +242,8 @@ def terminate(connection: PhysicalConnection) -> None:
     log.debug("hung up a connection")
     with contextlib.suppress(RuntimeError):  # "Event loop is closed"
         connection.terminate()
-    if not _in_its_loop(connection):
+    # A forked child has the same socket: what it shuts is shut for its parent too.
+    if connection.pid == os.getpid() and not _in_its_loop(connection):
         hang_up(connection)
 
 

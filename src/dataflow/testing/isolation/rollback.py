@@ -14,8 +14,8 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.sql import quote_identifier
 
-# Locks of the session outlive a rollback; after it they are given up in the same round trip.
-_AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all()"
+# Locks of the session, and what it knows of sequences, outlive a rollback; they go in the same round trip.
+_AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
 
 _AsyncpgLevel = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
 _ASYNCPG_LEVELS: dict[str, _AsyncpgLevel] = {
@@ -65,22 +65,32 @@ class TDDTransactionManager:
         """
         if context.state is ContextState.ENDED:
             return
-        transaction = self._open.pop(context, None)
-        if transaction is None:
+        if context not in self._open:
             raise TransactionError(
                 f"{context.test_id}: no test transaction to end",
                 cause="begin_test_transaction was not called with this context",
                 remedy="call it first, or use the fixture tdd_test_context, which does both",
             )
-        context.state = ContextState.ENDED
         physical = _physical(connection)
         if rollback is False:
+            context.state = ContextState.ENDED
             connection.log.outside = True  # settings and temporary tables stay as well
-            await transaction.commit()
+            await self._open.pop(context).commit()
             return
-        undo = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}"
+        await self.roll_back(physical, connection, context)
+
+    async def roll_back(
+        self, physical: PhysicalConnection, connection: TestConnection, context: TDDTestContext
+    ) -> None:
+        """Undo the test's transaction; its handle may be over already.
+
+        :raises TransactionEnded: the transaction is not the one that was begun.
+        """
+        del self._open[context]
+        context.state = ContextState.ENDED
+        physical.forget_transactions()
         try:
-            await _rewritten(physical, lambda _rollback: undo, transaction.rollback)
+            await physical.execute(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}")
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
             raise _transaction_ended(connection, context) from error

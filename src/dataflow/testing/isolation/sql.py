@@ -48,6 +48,7 @@ _SETTINGS = {"set", "reset", "notify", "listen", "unlisten"}
 _DATA = frozenset(_QUERIES | _CHANGES | _CONTROL | _SETTINGS)
 # Statements whose effect on the session outlives a rollback.
 _SESSION = frozenset({"prepare", "deallocate", "discard", "load"})
+_SESSION_WORK = re.compile(rf"\b(?:{'|'.join(sorted(_SESSION))})\b", re.IGNORECASE)
 _TRANSACTION = frozenset({"commit", "end", "prepare", "rollback", "abort", "savepoint", "release"})
 # SELECT … INTO makes a table. A column or string of that name only costs a look at the schema.
 _INTO = re.compile(r"(?<!insert )(?<!merge )\binto\b", re.IGNORECASE)
@@ -58,11 +59,15 @@ class Script:
 
     :param heads: for each statement its first words in lower case, quoted names as written.
     :param selects_into: a query may make a table.
+    :param does_session_work: a DO block may do what outlives a rollback.
     """
 
-    def __init__(self, heads: tuple[tuple[str, ...], ...], *, selects_into: bool = False) -> None:
+    def __init__(
+        self, heads: tuple[tuple[str, ...], ...], *, selects_into: bool = False, does_session_work: bool = False
+    ) -> None:
         self.heads = heads
         self.selects_into = selects_into
+        self._does_session_work = does_session_work
 
     @cached_property
     def changes_schema(self) -> bool:
@@ -71,7 +76,7 @@ class Script:
 
     @cached_property
     def leaves_session_state(self) -> bool:
-        return any(head[0] in _SESSION for head in self.heads)
+        return self._does_session_work or any(head[0] in _SESSION for head in self.heads)
 
     @cached_property
     def controls_transaction(self) -> bool:
@@ -109,7 +114,12 @@ def quote_identifier(name: str) -> str:
 def _read(sql: str) -> Script:
     heads = tuple(_heads(sql))
     selects = any(head[0] in ("select", "with") for head in heads)
-    return Script(heads, selects_into=selects and _INTO.search(sql) is not None)
+    does = any(head[0] == "do" for head in heads)
+    return Script(
+        heads,
+        selects_into=selects and _INTO.search(sql) is not None,
+        does_session_work=does and _SESSION_WORK.search(sql) is not None,
+    )
 
 
 # Tests run the same strings again and again; very long ones are rare, and not worth the memory.

@@ -24,6 +24,7 @@ class StatementLog:
         "_guard",
         "count",
         "data_s",
+        "failed",
         "last",
         "outside",
         "savepoints",
@@ -35,6 +36,7 @@ class StatementLog:
     def __init__(self, guard: str = "") -> None:
         self._guard = guard
         self.outside = False
+        self.failed: str | None = None  # the last statement that failed
         self.count = 0
         self.schema_s = 0.0
         self.data_s = 0.0

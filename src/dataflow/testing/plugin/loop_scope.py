@@ -7,7 +7,7 @@ each set-up, so we set it just before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -40,14 +40,16 @@ def follow_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.Fixture
 
 
 def check_has_loop(item: pytest.Item) -> None:
-    """Refuse a test that asks for one of our asynchronous fixtures by name, and has no event loop.
+    """Refuse a test that asks for one of our asynchronous fixtures, and has no event loop.
+
+    Autouse fixtures that ask for one are the project's own affair.
 
     :raises NoEventLoop: says which fixture.
     """
     info = getattr(item, "_fixtureinfo", None)
     if info is None or item.get_closest_marker("asyncio") is not None:
         return
-    for name in info.argnames:
+    for name in _asked_for(info):
         if _is_ours(info, name):
             raise NoEventLoop(
                 f"{item.nodeid}: {name} needs a test that runs in an event loop",
@@ -55,6 +57,19 @@ def check_has_loop(item: pytest.Item) -> None:
                 remedy="write `@pytest.mark.asyncio` above `async def`, or set asyncio_mode = auto",
                 option="asyncio_mode",
             )
+
+
+def _asked_for(info: Any) -> Iterator[str]:
+    """The fixtures that a test names, and those that these name."""
+    seen: set[str] = set()
+    waiting = list(info.argnames)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            yield name
+            found = info.name2fixturedefs.get(name)
+            waiting += found[-1].argnames if found else ()
 
 
 def _is_ours(info: Any, name: str) -> bool:

@@ -13,7 +13,7 @@ ADVICE = {
     "data": "data operations are slow: look at the queries (EXPLAIN), and create only the rows it needs",
 }
 STARTED = {None: "", True: ", started", False: ", was running"}
-OPENED = "fixture set-up is slow: a connection was opened for it; with one loop for all tests it is opened once"
+OPENED = "fixture set-up is slow: a connection was opened for it, as for the first test of each event loop"
 NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from dataflow.testing.errors import ServerStartFailed
-from dataflow.testing.server.files import is_there
+from dataflow.testing.server.files import is_there, make_directory
 from dataflow.testing.server.owner import Owner, unreachable_part
 
 NAME = "dataflow-tdd"
@@ -24,17 +24,21 @@ def cache_root(given: Path | None, owner: Owner | None) -> Path:
     """
     root = given if given is not None else _usual_place(owner)
     try:
-        root.mkdir(mode=0o755 if owner else 0o700, parents=True)
-        # Only what was made this instant: a tight umask must not shut the server's user out.
-        root.chmod(0o755 if owner else 0o700)
-    except FileExistsError:
-        pass
+        # Whatever is made now has this mode: a tight umask must not shut the server's user out.
+        make_directory(root, 0o755 if owner else 0o700)
     except OSError as error:
         raise ServerStartFailed(
             f"the cache directory {root} cannot be made: {error.strerror}",
             remedy="name a directory that you can write to",
             option=_OPTION,
         ) from error
+    if "," in str(root):
+        raise ServerStartFailed(
+            f"the cache directory {root} is not used: there is a comma in its path",
+            cause="drivers take what is between commas for several hosts",
+            remedy="name a directory without one",
+            option=_OPTION,
+        )
     _check_ours(root)
     if owner is not None:
         _check_reachable(root, owner)
@@ -55,10 +59,17 @@ def _user_cache() -> Path:
     if sys.platform.startswith("linux"):
         # What platformdirs would say, without the milliseconds of its import.
         configured = os.environ.get("XDG_CACHE_HOME", "")
-        return Path(configured if configured.startswith("/") else Path.home() / ".cache") / NAME
+        return Path(configured if configured.startswith("/") else _home() / ".cache") / NAME
     from platformdirs import user_cache_path
 
     return Path(user_cache_path(NAME, appauthor=False))
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user without an entry in /etc/passwd: as containers have them
+        return Path("/nonexistent")
 
 
 def _writable(place: Path) -> bool:

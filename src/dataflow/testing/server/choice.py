@@ -56,20 +56,20 @@ class EmbeddedServer(NamedTuple):
 
 
 async def choose(
-    settings: Settings, url: str | None, *, try_login: TryLogin, what: str
+    settings: Settings, dsn: Dsn | None, *, try_login: TryLogin, what: str
 ) -> ExternalServer | EmbeddedServer:
     """Choose and, if need be, start the server.
 
-    :param url: a URL given by the caller, which wins over the settings.
+    :param dsn: an address given by the caller, which wins over the settings.
     :param try_login: opens and closes a connection, or raises a ServerError.
     :param what: names this process in the status of the embedded server.
     :raises ServerError: none can be used; every attempt is listed.
     """
-    given = Dsn.parse(url) if url is not None else settings.database_url
-    if settings.server == "embedded" and url is None:
+    given = dsn if dsn is not None else settings.database_url
+    if settings.server == "embedded" and dsn is None:
         return _embedded(settings, what, attempts=())
     if given is not None:
-        origin = "connection_string" if url is not None else settings.origins.get("database_url", "")
+        origin = "connection_string" if dsn is not None else settings.origins.get("database_url", "")
         check_test_database(given, settings.allow_database)
         await try_login(given)
         return ExternalServer(given, f"external, {given} ({origin})")

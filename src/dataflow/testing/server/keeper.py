@@ -134,9 +134,7 @@ class Keeper:
         return protocol.ok(**self._current_status().dump())
 
     def _stop(self, visitor: Visitor, message: Message) -> Message:
-        users = self._roster.users
-        if self._config.port is not None:
-            users += self._visitors_that_stay()
+        users = self._roster.users + self._visitors_that_stay()
         if users and not message.get("force"):
             raise ServerInUse(
                 f"the server is in use and was not stopped; its users:{protocol.users_text(users)}",
@@ -147,11 +145,18 @@ class Keeper:
         return protocol.ok()
 
     def _visitors_that_stay(self) -> tuple[User, ...]:
-        """Without those that have just closed their sessions: those need an instant to go."""
+        """Who is in a database that is not leased, and does not go at once as those do that have just closed."""
+        leased = self._stock.on_lease
         deadline = time.monotonic() + LEAVING_S
-        while (visitors := self._stock.administration.visitors()) and time.monotonic() < deadline:
+        while True:
+            try:
+                visitors = [v for v in self._stock.administration.visitors() if v.database not in leased]
+            except Exception as error:  # a server that cannot be asked may be stopped all the more
+                log.warning("nobody can tell who is in: %s", error)
+                return ()
+            if not visitors or time.monotonic() >= deadline:
+                return tuple(visitors)
             time.sleep(0.01)
-        return visitors
 
     def _pin(self, visitor: Visitor, message: Message) -> Message:
         self._roster.pinned = bool(message["pinned"])

