@@ -65,7 +65,7 @@ def test_all_violations_are_in_one_message_and_other_tests_run(project):
     outcome.assert_outcomes(passed=1, errors=4)
     outcome.assert_says(
         "SettingsError: 4 invalid settings:",
-        "- DATAFLOW_TDD_POOL_SIZE '0': it must be a whole number of at least 1",
+        "- DATAFLOW_TDD_POOL_SIZE '0': it must be a whole number from 1 to 10000",
         "- TEST_DATABASE_URL: it must be a PostgreSQL URL",
         "- ini option tdd_timeout 'soon': it must be a number of seconds, more than 0",
         "- --tdd-leaks 'never': it must be one of error, warn, ignore",

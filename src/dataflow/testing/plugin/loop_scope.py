@@ -7,6 +7,7 @@ each set-up, so we set it just before.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -60,7 +61,8 @@ def check_has_loop(item: pytest.Item) -> None:
 
 
 def _asked_for(info: Any) -> Iterator[str]:
-    """The fixtures that a test names, and those that these name."""
+    """The fixtures that a test names, and those that these name. What an asynchronous one of the project asks for
+    is used in the event loop of that one."""
     seen: set[str] = set()
     waiting = list(info.argnames)
     while waiting:
@@ -69,7 +71,12 @@ def _asked_for(info: Any) -> Iterator[str]:
             seen.add(name)
             yield name
             found = info.name2fixturedefs.get(name)
-            waiting += found[-1].argnames if found else ()
+            if found and not _is_asynchronous(found[-1].func):
+                waiting += found[-1].argnames
+
+
+def _is_asynchronous(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _is_ours(info: Any, name: str) -> bool:
