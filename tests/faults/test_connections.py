@@ -9,7 +9,7 @@ import time
 
 import asyncpg
 import pytest
-from tests.faults.conftest import wait_until
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import (
     ConnectionLost,

@@ -7,8 +7,9 @@ import signal
 
 import psutil
 import pytest
-from tests.faults.conftest import processes, wait_until
 from tests.faults.test_connections import HANGS_S, works
+from tests.processes import KEEPER, POSTGRES, processes_of, servers_of
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.events import ServerRestarted
@@ -22,7 +23,7 @@ def restarts(tdd) -> list[str]:
 
 def kill_postgres(cache) -> None:
     """Kill the server, and wait for the end of all that belongs to it: they need a moment to notice."""
-    (server,) = processes(cache, "bin/postgres")
+    (server,) = servers_of(cache)
     backends = server.children()
     server.send_signal(signal.SIGKILL)
     psutil.wait_procs(backends, timeout=10)
@@ -58,9 +59,9 @@ async def test_a_killed_embedded_server_comes_back_in_mid_test(make, own_cache):
 async def test_a_killed_keeper_stops_the_run_with_the_reason(make, own_cache):
     """The leased database ends with it, and the tables that the run made; every test says so at once."""
     tdd = await prepared(make, cache_dir=own_cache)
-    (keeper,) = processes(own_cache, "server.keeper")
+    (keeper,) = processes_of(own_cache, KEEPER)
     keeper.send_signal(signal.SIGKILL)
-    wait_until(lambda: not processes(own_cache, "bin/postgres"), "postgres goes with its keeper")
+    wait_until(lambda: not processes_of(own_cache, POSTGRES), "postgres goes with its keeper")
     async with asyncio.timeout(HANGS_S):
         for _ in range(50):
             with pytest.raises(ServerUnreachable, match=r"embedded .* went away in the middle of the run"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import wait_until
 
 SCHEMA = """
     import asyncpg
@@ -190,7 +191,7 @@ def test_an_exhausted_pool_names_the_holders_and_nothing_hangs(project):
     )
 
 
-def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, make_cache_dir, wait_until):
+def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, make_cache_dir):
     """SIGKILL in the middle of a statement; make_cache_dir waits until the server has stopped by itself."""
     cache = make_cache_dir()
     project.env.setenv("DATAFLOW_TDD_CACHE_DIR", str(cache))
@@ -210,7 +211,7 @@ def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, mak
     assert list((cache / "servers").iterdir())
 
 
-def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, ask, wait_until):
+def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, ask):
     outcome = project.run(
         """
         import os
@@ -231,7 +232,7 @@ def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, a
     assert ask(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'") == [(0,)]
 
 
-def test_interrupting_the_run_gives_everything_back(project, ask, wait_until):
+def test_interrupting_the_run_gives_everything_back(project, ask):
     """As Ctrl-C does, in the middle of a statement."""
     outcome = project.run(
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import wait_until
 
 SCHEMA = """
     import asyncpg
@@ -106,7 +107,7 @@ def test_a_test_that_times_out_inside_a_statement_hurts_nobody(project, ask, loo
     ) == [(0,)]
 
 
-def test_the_thread_method_ends_the_run_and_nothing_of_it_stays(project, ask, wait_until):
+def test_the_thread_method_ends_the_run_and_nothing_of_it_stays(project, ask):
     """It exits the process; the keeper then takes the database back."""
     outcome = project.run(
         """

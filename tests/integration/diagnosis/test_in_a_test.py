@@ -10,6 +10,7 @@ from typing import TypeVar
 import asyncpg
 import psutil
 import pytest
+from tests.integration.diagnosis.conftest import UseUrl
 
 from dataflow.testing.diagnosis.pool import Verdict, diagnose_connection_pool
 from dataflow.testing.diagnosis.recovery import Outcome, Recovery, recover_from_savepoint_error
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture(autouse=True)
-def server(by_password: Dsn, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def server(by_password: Dsn, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, use_url: UseUrl) -> None:
     """These tests need any server; the one that runs already is the cheapest."""
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+    use_url(by_password.url())
     monkeypatch.setenv("DATAFLOW_TDD_POOL_SIZE", "2")
 
 

@@ -23,7 +23,9 @@ class Watched(Runtime):
 
     def __init__(self, **settings: object) -> None:
         self.events: list[Event] = []
-        given = {name: str(value) for name, value in {**PLAIN, **settings}.items()}
+        # A server that is named by its URL is taken only where the embedded one is not asked for.
+        server = "auto" if "database_url" in settings else "embedded"
+        given = {name: str(value) for name, value in {**PLAIN, "server": server, **settings}.items()}
         super().__init__(command_line=given, listener=self.events.append)
 
     @property

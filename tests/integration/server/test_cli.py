@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import unused_port
 
 from dataflow.testing.cli import main
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.server.embedded import lease_database
-from dataflow.testing.server.ports import free_port
 
 if TYPE_CHECKING:
     from tests.integration.server.conftest import Cache
@@ -55,7 +55,7 @@ def test_url_starts_nothing(set_up: Cache, capsys: Run) -> None:
 
 
 def test_with_a_port_the_whole_address_is_printed(set_up: Cache, capsys: Run) -> None:
-    port = free_port()
+    port = unused_port()
     assert main(["server", "start", "--port", str(port)]) == 0
     url = f"postgresql://dataflow_test:dataflow_test_password@localhost:{port}/dataflow_test"
     assert url in capsys.readouterr().out
