@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 import psutil
 import pytest
 from tests.faults.test_connections import HANGS_S, works
 from tests.processes import KEEPER, POSTGRES, processes_of, servers_of
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.events import ServerRestarted
@@ -24,9 +25,16 @@ def restarts(tdd) -> list[str]:
 def kill_postgres(cache) -> None:
     """Kill the server, and wait for the end of all that belongs to it: they need a moment to notice."""
     (server,) = servers_of(cache)
-    backends = server.children()
+    old = [server, *server.children()]
     server.send_signal(signal.SIGKILL)
-    psutil.wait_procs(backends, timeout=10)
+    wait_until(lambda: not any(_runs(process) for process in old), "the killed server's processes end")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def prepared(make, **settings):
@@ -81,11 +89,13 @@ async def test_an_external_server_that_is_started_again_between_two_tests(make, 
     assert len(restarts(tdd)) == 1
 
 
-async def test_a_run_waits_for_an_external_server_that_is_being_started(make, tcp_server):
+async def test_a_run_waits_for_an_external_server_that_is_being_started(make, tcp_server, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG, logger="dataflow.testing")
+    monkeypatch.setattr("dataflow.testing.isolation.chosen.RESTART_PATIENCE_S", HANGS_S)
     tdd = await prepared(make, database_url=tcp_server.dsn.url())
     tcp_server.stop()
     begun = asyncio.create_task(tdd.begin_test("waits"))
-    await asyncio.sleep(0.2)
+    await until(lambda: "trying again to connect" in caplog.text, "it found nobody there")
     await asyncio.to_thread(tcp_server.start)
     async with asyncio.timeout(HANGS_S):
         await tdd.end_test(await begun)

@@ -127,11 +127,11 @@ def test_the_projects_statement_timeout_is_told_with_the_statement(project):
         async def test_next(tdd_test_context):
             assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
         """,
-        "--tdd-timeout=0.3",
+        "--tdd-timeout=2",
     )
     outcome.assert_outcomes(passed=1, failed=1).assert_says(
         "StatementTimeout: test_it.py::test_hangs: cancelled after ",
-        "(limit 0.3 s): SELECT pg_sleep(60)",
+        "(limit 2 s): SELECT pg_sleep(60)",
         "DATAFLOW_TDD_TIMEOUT, --tdd-timeout",
     )
 
@@ -179,10 +179,10 @@ def test_an_exhausted_pool_names_the_holders_and_nothing_hangs(project):
             assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
         """,
         "--tdd-pool-size=2",
-        "--tdd-pool-timeout=0.3",
+        "--tdd-pool-timeout=2",
     )
     outcome.assert_outcomes(passed=1, failed=1).assert_says(
-        "third (test_it.py::test_takes_all): no connection became free within 0.3 s; all 2 are held by:",
+        "third (test_it.py::test_takes_all): no connection became free within 2 s; all 2 are held by:",
         "- first (test_it.py::test_takes_all), held for ",
         "no statement yet",
         "- second (test_it.py::test_takes_all), held for ",

@@ -86,7 +86,7 @@ def test_an_exhausted_pool_is_found_out(
 ) -> None:
     use_url(by_password.url())
     monkeypatch.setenv("DATAFLOW_TDD_POOL_SIZE", "1")
-    monkeypatch.setenv("DATAFLOW_TDD_POOL_TIMEOUT", "0.2")
+    monkeypatch.setenv("DATAFLOW_TDD_POOL_TIMEOUT", "2")
 
     async def check_in_a_test() -> None:
         async with runtime.test_context("the holder"):

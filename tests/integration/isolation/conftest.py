@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from tests.waiting import until
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.events import Event
@@ -36,6 +37,13 @@ class Watched(Runtime):
         """Over a connection that has nothing to do with the runtime, and commits."""
         return ask(self.dsn, statement, *values)
 
+    def wait_only(self, seconds: float) -> None:
+        """From now on, whoever finds all connections taken waits this long. Opening one may take the usual time,
+        which the setting would limit too."""
+        pool = self.manager.connection_pool
+        assert pool is not None
+        pool._timeout = seconds
+
     def backends(self) -> int:
         """Backends of ours in the test database, counted from outside."""
         ((count,),) = self.ask(
@@ -43,6 +51,10 @@ class Watched(Runtime):
             " AND application_name = 'dataflow-tdd'"
         )
         return int(count)
+
+    async def until_backends(self, most: int) -> None:
+        """A backend notices the end of its connection a moment later."""
+        await until(lambda: self.backends() <= most, f"at most {most} backends are left")
 
 
 def ask(dsn: Dsn, statement: str, *values: object) -> list[tuple[Any, ...]]:

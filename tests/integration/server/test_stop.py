@@ -19,10 +19,10 @@ def test_an_unused_server_stops_after_its_idle_time_and_not_before(cache: Cache)
     lease = lease_database(cache.options(idle_s=1.0), what="a test")
     time.sleep(1.2)
     assert lease.alive  # used is not idle
+    closing = time.monotonic()
     lease.close()
-    closed = time.monotonic()
     wait_until(lambda: server_status(cache.options()) is None, "the server stops")
-    assert 0.9 < time.monotonic() - closed < 5
+    assert time.monotonic() - closing > 0.9
     cache.wait_gone()
 
 
