@@ -114,7 +114,7 @@ async def test_what_a_rollback_cannot_undo_costs_the_connection(tdd, what):
         assert (
             await context.connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE from_sql") == 0
         )
-    assert tdd.backends() == 1
+    await tdd.until_backends(1)
 
 
 SHAPES = {
@@ -207,7 +207,7 @@ async def test_a_transaction_left_open_outside_of_a_test_is_not_passed_on(tdd):
     await tdd.manager.cleanup_test_connection(context)
     async with tdd.test_context("next") as context:
         await context.connection.execute("SELECT 1")
-    assert tdd.backends() == 1
+    await tdd.until_backends(1)
 
 
 async def test_a_schema_changed_for_good_is_seen_by_the_next_test(tdd):

@@ -8,6 +8,7 @@ import threading
 import weakref
 
 import pytest
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import StaleContext, WrongEventLoop
 from dataflow.testing.events import ServerChosen
@@ -133,11 +134,7 @@ class TestLoops:
 
 def wait_for_backends(tdd, expected):
     """A backend notices the end of its connection a moment later."""
-    for _ in range(200):
-        if tdd.backends() == expected:
-            return
-        threading.Event().wait(0.02)
-    assert tdd.backends() == expected
+    wait_until(lambda: tdd.backends() == expected, f"{expected} backends are left")
 
 
 class TestManyTests:
