@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Servers, sockets and databases of the test run live here, apart from the user's own cache.
-TEST_CACHE := $(CURDIR)/.cache/tests
 
 .PHONY: demo test lint types contracts pytest test-pythons benchmarks clean
 
@@ -19,6 +17,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+	cd examples/orders && $(CURDIR)/$(BIN)/mypy
 
 contracts: $(STAMP)
 	$(BIN)/lint-imports
