@@ -13,13 +13,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.ports import closed_port
+from tests.processes import wait_gone
 from tests.waiting import reached
 
 from dataflow.testing.dsn import Dsn
@@ -68,6 +69,23 @@ def admin_dsn(test_cache: Path) -> Iterator[Dsn]:
     lease = lease_database(EmbeddedOptions(cache_dir=test_cache), what="the tests of dataflow-tdd")
     yield lease.admin_dsn
     lease.close()
+
+
+@pytest.fixture
+def make_cache_dir() -> Iterator[Callable[[], Path]]:
+    """A cache of the test's own, for servers that it stops or kills; nothing of it may be left."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        path = Path(tempfile.mkdtemp(prefix="df-"))
+        path.chmod(0o755)
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        wait_gone(path)
+        shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from textwrap import dedent
 
 import psycopg
 import pytest
 from tests.ports import closed_port
-from tests.processes import wait_gone
 
 from dataflow.testing.dsn import Dsn
 
@@ -130,20 +126,3 @@ def ask(admin_dsn: Dsn) -> Iterator[Callable[[str], list[tuple[object, ...]]]]:
     """Ask the shared server, from outside of all tests."""
     with psycopg.connect(admin_dsn.url(), autocommit=True, connect_timeout=5) as connection:
         yield lambda query: connection.execute(query.encode()).fetchall()
-
-
-@pytest.fixture
-def make_cache_dir() -> Iterator[Callable[[], Path]]:
-    """A cache of the test's own, for servers that it stops or kills; nothing of it may be left."""
-    made: list[Path] = []
-
-    def make() -> Path:
-        path = Path(tempfile.mkdtemp(prefix="df-"))
-        path.chmod(0o755)
-        made.append(path)
-        return path
-
-    yield make
-    for path in made:
-        wait_gone(path)
-        shutil.rmtree(path)
