@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.integration.diagnosis.conftest import UseUrl
+from tests.waiting import wait_until
 
 from dataflow.testing.diagnosis.capabilities import check_server_capabilities
 from dataflow.testing.diagnosis.connectivity import check_database_connectivity
@@ -25,6 +26,7 @@ from dataflow.testing.server.embedded import (
     start_server,
     stop_server,
 )
+from dataflow.testing.server.protocol import User
 
 PASSWORD = "p@ss/w:rd#%?'\" é"
 
@@ -114,9 +116,13 @@ def test_the_embedded_server_is_started_for_the_question_and_stopped_again(
 def test_a_server_that_ran_before_runs_on(embedded_is_down: EmbeddedOptions) -> None:
     lease_database(embedded_is_down, what="somebody").close()
     assert asyncio.run(check_database_connectivity())
-    status = server_status(embedded_is_down)
+    wait_until(lambda: _users(embedded_is_down) == (), "the lease of the question ends")
+
+
+def _users(options: EmbeddedOptions) -> tuple[User, ...]:
+    status = server_status(options)
     assert status is not None
-    assert status.users == ()
+    return status.users
 
 
 def test_the_server_in_use_is_asked_and_kept(embedded_is_down: EmbeddedOptions, runtime: Runtime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -97,12 +96,3 @@ def make_by_hand() -> Iterator[Callable[..., Watched]]:
     yield new
     for runtime in made:
         runtime.release()
-
-
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """The process's environment, put back afterwards."""
-    before = dict(os.environ)
-    yield os.environ  # type: ignore[misc]
-    os.environ.clear()
-    os.environ.update(before)
