@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Servers, sockets and databases of the test run live here, apart from the user's own cache.
-TEST_CACHE := $(CURDIR)/.cache/tests
 
 .PHONY: demo test lint types contracts pytest test-pythons benchmarks clean
 
@@ -19,6 +17,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+	cd examples/orders && $(CURDIR)/$(BIN)/mypy
 
 contracts: $(STAMP)
 	$(BIN)/lint-imports
@@ -26,13 +25,14 @@ contracts: $(STAMP)
 pytest: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/run.sh
 
-# Run by hand: the suite under each Python that we support, and with the oldest asyncpg that we say works.
-# Name those of your machine: make test-pythons PYTHONS="python3.12 /opt/python3.13/bin/python3"
-PYTHONS ?= python3.12 python3.13
+# Run by hand: the suite under each other Python that we support, and with the oldest asyncpg that we say works.
+# They are found on PATH and among those of pyenv; others: make test-pythons PYTHONS="/opt/python3.13/bin/python3"
+PYTHONS ?=
 OLDEST_ASYNCPG := 0.30.0
 
 test-pythons: $(STAMP)
-	@set -e; for python in $(PYTHONS); do \
+	@set -e; pythons="$(PYTHONS)"; [ -n "$$pythons" ] || pythons=$$(sh tests/pythons.sh 3.12 3.13); \
+	for python in $$pythons; do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		$$python -m venv --clear .venv-$$version; \
 		.venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \

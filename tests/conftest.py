@@ -2,25 +2,33 @@
 
 The directory is the run's temporary directory and holds the cache of the embedded server. `run.sh` makes it
 and names it in RUN_DIRECTORY; a bare `pytest` makes one here. xdist workers inherit that of their controller.
+
+No test looks at the default address, where somebody's own server may answer: the whole run is told to use the
+embedded one. `nobody_at_the_default_address` and `tests.networks` are for tests of just that.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.ports import closed_port
+from tests.processes import wait_gone
+from tests.waiting import reached
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import TDDError
 from dataflow.testing.runtime import runtime
 from dataflow.testing.server.embedded import EmbeddedOptions, lease_database, running_servers, stop_server
+from dataflow.testing.server.external import GUIDE_DSN
+from dataflow.testing.server.protocol import User
 
 pytest_plugins = ["pytester"]
 
@@ -40,6 +48,7 @@ def _use_directory_of_its_own() -> Path:
     directory.chmod(0o755)  # as root, the server runs as another user, who must pass through
     os.environ["TMPDIR"] = str(directory)
     os.environ["DATAFLOW_TDD_CACHE_DIR"] = str(directory / "c")
+    os.environ["DATAFLOW_TDD_SERVER"] = "embedded"
     tempfile.tempdir = None
     return directory
 
@@ -63,22 +72,31 @@ def admin_dsn(test_cache: Path) -> Iterator[Dsn]:
 
 
 @pytest.fixture
-def default_address(request: pytest.FixtureRequest) -> None:
-    """For tests that let a server answer at the default address: all others wait meanwhile, in all workers.
+def make_cache_dir() -> Iterator[Callable[[], Path]]:
+    """A cache of the test's own, for servers that it stops or kills; nothing of it may be left."""
+    made: list[Path] = []
 
-    They would use that server, as any run does that finds one there.
-    """
+    def make() -> Path:
+        path = Path(tempfile.mkdtemp(prefix="df-"))
+        path.chmod(0o755)
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        wait_gone(path)
+        shutil.rmtree(path)
 
 
-@pytest.fixture(autouse=True)
-def _share_default_address(request: pytest.FixtureRequest) -> Iterator[None]:
-    kind = fcntl.LOCK_EX if "default_address" in request.fixturenames else fcntl.LOCK_SH
-    # Who waits for the lock keeps the gate, so that a stream of sharers cannot keep out one that wants it alone.
-    with (_directory / "gate.lock").open("w") as gate, (_directory / "address.lock").open("w") as lock:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # pytest-timeout bounds the wait
-        fcntl.flock(lock, kind)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
+@pytest.fixture
+def nobody_at_the_default_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dsn]:
+    """The choice of a server as in a fresh environment, on a machine where nothing answers at the default
+    address. That is another one here, because nobody knows what answers at the real one; it is returned."""
+    with closed_port() as port:
+        elsewhere = replace(GUIDE_DSN, port=port)
+        monkeypatch.setattr("dataflow.testing.server.choice.GUIDE_DSN", elsewhere)
+        monkeypatch.delenv("DATAFLOW_TDD_SERVER")
+        yield elsewhere
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -106,7 +124,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _clean_up() -> list[str]:
     problems = [*_stop_shared_servers(), *_end_processes()]
-    known = {"c", "gate.lock", "address.lock", *(path.name for path in _directory.glob("pytest-of-*"))}
+    known = {"c", *(path.name for path in _directory.glob("pytest-of-*"))}
     problems += [f"{path}" for path in _directory.iterdir() if path.name not in known]
     shutil.rmtree(_directory, ignore_errors=True)
     if _directory.exists():
@@ -118,26 +136,28 @@ def _stop_shared_servers() -> Iterator[str]:
     options = EmbeddedOptions(cache_dir=_directory / "c")
     if not (_directory / "c").exists():
         return
-    deadline = time.monotonic() + _LIMIT_S
-    while users := [user for server in running_servers(options) for user in server.users]:
-        if time.monotonic() > deadline:  # the last processes may still be on their way out
-            yield from (f"a lease of {user.database} held by process {user.pid} ({user.what})" for user in users)
-            break
-        time.sleep(0.05)
+    # The last processes may still be on their way out.
+    if not reached(lambda: not _users(options), _LIMIT_S):
+        for user in _users(options):
+            yield f"a lease of {user.database} held by process {user.pid} ({user.what})"
     try:
         stop_server(options, force=True)
     except TDDError as error:
         yield str(error)
 
 
+def _users(options: EmbeddedOptions) -> list[User]:
+    return [user for server in running_servers(options) for user in server.users]
+
+
 def _end_processes() -> Iterator[str]:
     """Processes of this run that outlived it; they are named, and ended by their ids."""
-    deadline = time.monotonic() + _LIMIT_S
-    while (found := _processes()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for process in found:
-        yield f"process {process.pid}: {' '.join(process.cmdline())[:200]}"
-        process.kill()
+    if reached(lambda: not _processes(), _LIMIT_S):
+        return
+    for process in _processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield f"process {process.pid}: {' '.join(process.cmdline())[:200]}"
+            process.kill()
 
 
 def _processes() -> list[psutil.Process]:

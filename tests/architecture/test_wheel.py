@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import sysconfig
 import venv
 import zipfile
 from pathlib import Path
 
-import pytest
+from tests.architecture.conftest import ROOT, outside, run
 
-ROOT = Path(__file__).parents[2]
 TEST = """
 import pytest
 
@@ -24,26 +20,6 @@ def test_from_where(tdd_runtime):
     import dataflow.testing
     print("\\nplace=" + dataflow.testing.__file__)
 """
-
-
-def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        **options,  # type: ignore[call-overload]
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return str(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory, cwd=ROOT)
-    (built,) = directory.glob("*.whl")
-    return built
 
 
 def test_the_wheel_holds_the_package_its_entry_points_and_its_type_marker(wheel: Path) -> None:
@@ -72,8 +48,7 @@ def test_installed_it_runs_tests_on_the_embedded_server_and_its_command(wheel: P
         archive.extractall(site)
     (site / "others.pth").write_text(f"import sys; sys.path.append({str(ours)!r})\n")
     (tmp_path / "test_it.py").write_text(TEST)
-    foreign = ("PYTEST_", "PYTHON")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    environment = outside()
     out = run(
         python,
         "-m",

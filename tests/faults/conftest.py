@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.integration.isolation.conftest import Watched, ask, make, make_by_hand, tdd  # noqa: F401
+from tests.ports import unused_port
+from tests.processes import KEEPER, processes_of, wait_gone
 
 from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
-from dataflow.testing.server.ports import free_port
-
-LIMIT_S = 20.0
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s in vain: {what}"
-        time.sleep(0.01)
 
 
 class TcpServer:
-    """A server of its own on a free port, as somebody else might run it."""
+    """A server of its own on a port of its own, as somebody else might run it."""
 
     def __init__(self, cache: Path, port: int) -> None:
         self.options = EmbeddedOptions(cache_dir=cache)
@@ -50,7 +39,7 @@ class TcpServer:
 
 @pytest.fixture
 def tcp_server(test_cache: Path) -> Iterator[TcpServer]:
-    server = TcpServer(test_cache, free_port())
+    server = TcpServer(test_cache, unused_port())
     yield server
     server.stop()
 
@@ -62,19 +51,6 @@ def own_cache() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o755)
         yield path
-        for process in processes(path, "server.keeper"):
+        for process in processes_of(path, KEEPER):
             process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not processes(path), f"the processes of {path} end")
-
-
-def processes(cache: Path, word: str = "") -> list[psutil.Process]:
-    """Keepers and servers of a cache: both have its path in their command lines."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline())
-            if str(cache) in command and word in command and process.pid != os.getpid():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+        wait_gone(path)

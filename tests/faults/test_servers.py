@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 import psutil
 import pytest
-from tests.faults.conftest import processes, wait_until
 from tests.faults.test_connections import HANGS_S, works
+from tests.processes import KEEPER, POSTGRES, processes_of, servers_of
+from tests.waiting import until, wait_until
 
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.events import ServerRestarted
@@ -22,10 +24,17 @@ def restarts(tdd) -> list[str]:
 
 def kill_postgres(cache) -> None:
     """Kill the server, and wait for the end of all that belongs to it: they need a moment to notice."""
-    (server,) = processes(cache, "bin/postgres")
-    backends = server.children()
+    (server,) = servers_of(cache)
+    old = [server, *server.children()]
     server.send_signal(signal.SIGKILL)
-    psutil.wait_procs(backends, timeout=10)
+    wait_until(lambda: not any(_runs(process) for process in old), "the killed server's processes end")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def prepared(make, **settings):
@@ -58,9 +67,9 @@ async def test_a_killed_embedded_server_comes_back_in_mid_test(make, own_cache):
 async def test_a_killed_keeper_stops_the_run_with_the_reason(make, own_cache):
     """The leased database ends with it, and the tables that the run made; every test says so at once."""
     tdd = await prepared(make, cache_dir=own_cache)
-    (keeper,) = processes(own_cache, "server.keeper")
+    (keeper,) = processes_of(own_cache, KEEPER)
     keeper.send_signal(signal.SIGKILL)
-    wait_until(lambda: not processes(own_cache, "bin/postgres"), "postgres goes with its keeper")
+    wait_until(lambda: not processes_of(own_cache, POSTGRES), "postgres goes with its keeper")
     async with asyncio.timeout(HANGS_S):
         for _ in range(50):
             with pytest.raises(ServerUnreachable, match=r"embedded .* went away in the middle of the run"):
@@ -80,11 +89,13 @@ async def test_an_external_server_that_is_started_again_between_two_tests(make, 
     assert len(restarts(tdd)) == 1
 
 
-async def test_a_run_waits_for_an_external_server_that_is_being_started(make, tcp_server):
+async def test_a_run_waits_for_an_external_server_that_is_being_started(make, tcp_server, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG, logger="dataflow.testing")
+    monkeypatch.setattr("dataflow.testing.isolation.chosen.RESTART_PATIENCE_S", HANGS_S)
     tdd = await prepared(make, database_url=tcp_server.dsn.url())
     tcp_server.stop()
     begun = asyncio.create_task(tdd.begin_test("waits"))
-    await asyncio.sleep(0.2)
+    await until(lambda: "trying again to connect" in caplog.text, "it found nobody there")
     await asyncio.to_thread(tcp_server.start)
     async with asyncio.timeout(HANGS_S):
         await tdd.end_test(await begun)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from textwrap import dedent
 
-import psutil
 import psycopg
 import pytest
+from tests.ports import closed_port
 
 from dataflow.testing.dsn import Dsn
 
@@ -73,6 +70,27 @@ class Project:
             asyncio_default_test_loop_scope="session",
         )
 
+    def database(self, url: str) -> None:
+        """Name a server, as somebody does who does not want the embedded one."""
+        self.env.delenv("DATAFLOW_TDD_SERVER", raising=False)
+        self.env.setenv("TEST_DATABASE_URL", url)
+
+    @contextmanager
+    def nobody_at_the_default_address(self) -> Iterator[str]:
+        """No server is named or asked for, and nothing answers at the default address, which is returned: not
+        the real one, because nobody knows what answers there."""
+        self.env.delenv("DATAFLOW_TDD_SERVER")
+        with closed_port() as port:
+            self.conftest(
+                f"""
+                from dataclasses import replace
+                from dataflow.testing.server import choice
+
+                choice.GUIDE_DSN = replace(choice.GUIDE_DSN, port={port})
+                """
+            )
+            yield f"localhost:{port}"
+
     def conftest(self, text: str) -> None:
         self.pytester.makeconftest(dedent(text))
 
@@ -108,45 +126,3 @@ def ask(admin_dsn: Dsn) -> Iterator[Callable[[str], list[tuple[object, ...]]]]:
     """Ask the shared server, from outside of all tests."""
     with psycopg.connect(admin_dsn.url(), autocommit=True, connect_timeout=5) as connection:
         yield lambda query: connection.execute(query.encode()).fetchall()
-
-
-@pytest.fixture
-def make_cache_dir() -> Iterator[Callable[[], Path]]:
-    """A cache of the test's own, for servers that it stops or kills; nothing of it may be left."""
-    made: list[Path] = []
-
-    def make() -> Path:
-        path = Path(tempfile.mkdtemp(prefix="df-"))
-        path.chmod(0o755)
-        made.append(path)
-        return path
-
-    yield make
-    for path in made:
-        wait_until(lambda path=path: not processes_of(path), f"the servers of {path} stop")  # type: ignore[misc]
-        shutil.rmtree(path)
-
-
-def processes_of(path: Path) -> list[psutil.Process]:
-    """Keepers and servers of a cache: its path is in their command lines."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(path) in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def wait_until(condition: Callable[[], object], what: str, limit_s: float = 20.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain: {what}"
-        time.sleep(0.02)
-
-
-@pytest.fixture(name="wait_until")
-def _wait_until() -> Callable[..., None]:
-    """Wait for a condition, with a limit and words for what did not happen."""
-    return wait_until

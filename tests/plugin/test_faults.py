@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import wait_until
 
 SCHEMA = """
     import asyncpg
@@ -126,11 +127,11 @@ def test_the_projects_statement_timeout_is_told_with_the_statement(project):
         async def test_next(tdd_test_context):
             assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
         """,
-        "--tdd-timeout=0.3",
+        "--tdd-timeout=2",
     )
     outcome.assert_outcomes(passed=1, failed=1).assert_says(
         "StatementTimeout: test_it.py::test_hangs: cancelled after ",
-        "(limit 0.3 s): SELECT pg_sleep(60)",
+        "(limit 2 s): SELECT pg_sleep(60)",
         "DATAFLOW_TDD_TIMEOUT, --tdd-timeout",
     )
 
@@ -178,10 +179,10 @@ def test_an_exhausted_pool_names_the_holders_and_nothing_hangs(project):
             assert await tdd_test_context.connection.fetchval("SELECT 1") == 1
         """,
         "--tdd-pool-size=2",
-        "--tdd-pool-timeout=0.3",
+        "--tdd-pool-timeout=2",
     )
     outcome.assert_outcomes(passed=1, failed=1).assert_says(
-        "third (test_it.py::test_takes_all): no connection became free within 0.3 s; all 2 are held by:",
+        "third (test_it.py::test_takes_all): no connection became free within 2 s; all 2 are held by:",
         "- first (test_it.py::test_takes_all), held for ",
         "no statement yet",
         "- second (test_it.py::test_takes_all), held for ",
@@ -190,7 +191,7 @@ def test_an_exhausted_pool_names_the_holders_and_nothing_hangs(project):
     )
 
 
-def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, make_cache_dir, wait_until):
+def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, make_cache_dir):
     """SIGKILL in the middle of a statement; make_cache_dir waits until the server has stopped by itself."""
     cache = make_cache_dir()
     project.env.setenv("DATAFLOW_TDD_CACHE_DIR", str(cache))
@@ -210,7 +211,7 @@ def test_a_killed_pytest_leaves_nothing_in_the_server_and_no_server(project, mak
     assert list((cache / "servers").iterdir())
 
 
-def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, ask, wait_until):
+def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, ask):
     outcome = project.run(
         """
         import os
@@ -231,7 +232,7 @@ def test_a_killed_pytest_leaves_no_database_on_a_server_that_lives_on(project, a
     assert ask(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'") == [(0,)]
 
 
-def test_interrupting_the_run_gives_everything_back(project, ask, wait_until):
+def test_interrupting_the_run_gives_everything_back(project, ask):
     """As Ctrl-C does, in the middle of a statement."""
     outcome = project.run(
         """

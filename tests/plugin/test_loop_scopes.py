@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import wait_until
 
 SCOPES = ("function", "class", "module", "package", "session")
 
@@ -59,7 +60,8 @@ def expected_backends(scope: str, where: str) -> int:
 
 def assert_nothing_left(ask, outcome):
     (database,) = outcome.marked("database")
-    assert ask(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'") == [(0,)]
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
+    wait_until(lambda: ask(count) == [(0,)], f"nobody is left in {database}")
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -49,7 +49,7 @@ def test_each_option_is_a_flag_and_an_ini_option_with_the_name_of_its_variable(p
 
 def test_all_violations_are_in_one_message_and_other_tests_run(project):
     project.env.setenv("DATAFLOW_TDD_POOL_SIZE", "0")
-    project.env.setenv("TEST_DATABASE_URL", "mysql://user:hunter2@host/x")
+    project.database("mysql://user:hunter2@host/x")
     project.ini(tdd_timeout="soon")
     outcome = project.run(
         """
@@ -93,7 +93,7 @@ SECRET = "s3cret%20p%40ss"
 )
 def test_passwords_are_nowhere_in_the_output(project, url, words):
     """Neither in messages, nor in tracebacks with local variables, nor in the header."""
-    project.env.setenv("TEST_DATABASE_URL", url)
+    project.database(url)
     outcome = project.run(
         """
         from dataflow.testing.tdd_support import get_database_manager
@@ -112,7 +112,7 @@ def test_passwords_are_nowhere_in_the_output(project, url, words):
 
 
 def test_a_database_that_is_not_for_tests_is_let_in_by_name_only(project):
-    project.env.setenv("TEST_DATABASE_URL", "postgresql://me:x@localhost:1/shop")
+    project.database("postgresql://me:x@localhost:1/shop")
     project.env.setenv("DATAFLOW_TDD_ALLOW_DATABASE", "shop")
     taken_back = project.run("async def test_it(tdd_test_context): pass", "--tdd-allow-database=")
     taken_back.assert_outcomes(errors=1).assert_says("NotATestDatabase: the database 'shop'")
@@ -123,13 +123,14 @@ def test_a_database_that_is_not_for_tests_is_let_in_by_name_only(project):
 
 def test_without_binaries_the_error_lists_what_was_tried(project, tmp_path):
     (tmp_path / "empty").mkdir()
-    outcome = project.run(
-        "async def test_it(tdd_test_context): pass\ndef test_url(tdd_database_url): pass",
-        f"--tdd-postgres-bin={tmp_path}/empty",
-    )
+    with project.nobody_at_the_default_address() as address:
+        outcome = project.run(
+            "async def test_it(tdd_test_context): pass\ndef test_url(tdd_database_url): pass",
+            f"--tdd-postgres-bin={tmp_path}/empty",
+        )
     outcome.assert_outcomes(errors=2).assert_says(
         "no PostgreSQL server can be used; tried:",
-        "localhost:5433 (the default address): connection refused",
+        f"{address} (the default address): connection refused",
         "embedded:",
         f"{tmp_path}/empty",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import wait_until
 
 PARALLEL = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:rerunfailures")
 
@@ -38,9 +39,7 @@ SAME_KEY = """
 
 
 @pytest.mark.parametrize("distribution", ["cold, -n 4", "loadscope"])
-def test_workers_share_a_server_and_nothing_else(
-    project, tmp_path, ask, make_cache_dir, wait_until, distribution
-):
+def test_workers_share_a_server_and_nothing_else(project, tmp_path, ask, make_cache_dir, distribution):
     """In the first case the server does not run yet, and all workers need it in the same instant."""
     arguments, workers = ("-n", "2", "--dist", "loadscope"), 2
     if distribution != "loadscope":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
+from tests.ports import closed_port, unused_port
+from tests.processes import wait_gone
 
 from dataflow.testing.diagnosis.environment import _KNOWN
 from dataflow.testing.dsn import Dsn
@@ -27,6 +27,7 @@ from dataflow.testing.server.embedded import (
 )
 
 Doctor = Callable[..., "subprocess.CompletedProcess[str]"]
+UseUrl = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +39,14 @@ def options() -> Iterator[EmbeddedOptions]:
     yield options
     for status in running_servers(options):
         stop_server(options, status.tcp_port, force=True)
-    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
+    wait_gone(path)
     shutil.rmtree(path)
-    assert left == []
 
 
 @pytest.fixture(scope="session")
 def by_password(options: EmbeddedOptions) -> Dsn:
     """The address of a server that is entered with a password."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = unused_port()
     start_server(options, port)
     dsn = server_dsn(options, port)
     assert dsn is not None
@@ -55,23 +54,35 @@ def by_password(options: EmbeddedOptions) -> Dsn:
 
 
 @pytest.fixture
-def closed_port(by_password: Dsn) -> Dsn:
+def nobody_there(by_password: Dsn) -> Iterator[Dsn]:
     """An address at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return replace(by_password, host="127.0.0.1", port=free.getsockname()[1])
+    with closed_port() as port:
+        yield replace(by_password, host="127.0.0.1", port=port)
 
 
 @pytest.fixture(autouse=True)
 def runtime(options: EmbeddedOptions, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    """A runtime as in a process of its own, with no settings but the cache directory."""
+    """A runtime as in a process of its own, with no settings but those of the embedded server."""
     for name in set(_KNOWN).intersection(os.environ):
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATAFLOW_TDD_CACHE_DIR", str(options.cache_dir))
+    monkeypatch.setenv("DATAFLOW_TDD_SERVER", "embedded")
     mine = Runtime()
     before = install(mine)
     yield mine
     mine.release()
     install(before)
+
+
+@pytest.fixture
+def use_url(monkeypatch: pytest.MonkeyPatch) -> UseUrl:
+    """Name a server, as somebody does who does not want the embedded one."""
+
+    def use(url: str) -> None:
+        monkeypatch.delenv("DATAFLOW_TDD_SERVER", raising=False)
+        monkeypatch.setenv("TEST_DATABASE_URL", url)
+
+    return use
 
 
 @pytest.fixture
@@ -87,7 +98,8 @@ def doctor(options: EmbeddedOptions) -> Doctor:
 
     def run(*arguments: str, python: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if name not in _KNOWN}
-        environment = kept | {"DATAFLOW_TDD_CACHE_DIR": str(options.cache_dir)} | variables
+        server = {} if "TEST_DATABASE_URL" in variables else {"DATAFLOW_TDD_SERVER": "embedded"}
+        environment = kept | {"DATAFLOW_TDD_CACHE_DIR": str(options.cache_dir)} | server | variables
         command = [sys.executable, *python, "-m", "dataflow.testing.cli", "doctor", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 

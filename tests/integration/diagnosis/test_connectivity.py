@@ -11,6 +11,8 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
+from tests.integration.diagnosis.conftest import UseUrl
+from tests.waiting import wait_until
 
 from dataflow.testing.diagnosis.capabilities import check_server_capabilities
 from dataflow.testing.diagnosis.connectivity import check_database_connectivity
@@ -24,6 +26,7 @@ from dataflow.testing.server.embedded import (
     start_server,
     stop_server,
 )
+from dataflow.testing.server.protocol import User
 
 PASSWORD = "p@ss/w:rd#%?'\" é"
 
@@ -41,7 +44,7 @@ def test_a_server_that_answers_tells_its_version_and_the_time(by_password: Dsn) 
     assert found.server_version is not None
     assert int(found.server_version.split(".")[0]) >= 14
     assert found.duration_ms is not None
-    assert 0 < found.duration_ms < 5_000
+    assert found.duration_ms > 0
     assert found.server == str(by_password)
     assert found.server_version in str(found)
 
@@ -66,8 +69,8 @@ def test_a_missing_database_is_told_with_the_sql_that_makes_it(by_password: Dsn)
     assert found.checks[0].remedy == 'CREATE DATABASE "gone_test" OWNER "dataflow_test";'
 
 
-def test_a_closed_port_is_a_result_and_no_exception(closed_port: Dsn) -> None:
-    found = asyncio.run(check_database_connectivity(closed_port.url()))
+def test_a_closed_port_is_a_result_and_no_exception(nobody_there: Dsn) -> None:
+    found = asyncio.run(check_database_connectivity(nobody_there.url()))
     assert not found
     assert found.server_version is None
     assert "not running" in (found.checks[0].cause or "")
@@ -80,7 +83,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time(monkeypatch: pytest.Monk
         found = asyncio.run(check_database_connectivity(dsn.url()))
     assert not found
     assert found.duration_ms is not None
-    assert 250 < found.duration_ms < 5_000
+    assert found.duration_ms > 250
     assert "within 0.3 s" in found.checks[0].found
 
 
@@ -91,8 +94,8 @@ def test_a_url_that_cannot_be_read_is_a_result_and_not_repeated() -> None:
     assert "s3cret" not in str(found)
 
 
-def test_a_url_that_would_be_misread_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://u:12/s3cret_test@h/a_test")
+def test_a_url_that_would_be_misread_is_not_tried(use_url: UseUrl) -> None:
+    use_url("postgresql://u:12/s3cret_test@h/a_test")
     found = asyncio.run(check_database_connectivity())
     assert not found
     assert found.checks[0].name == "settings"
@@ -100,13 +103,12 @@ def test_a_url_that_would_be_misread_is_not_tried(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_embedded_server_is_started_for_the_question_and_stopped_again(
-    embedded_is_down: EmbeddedOptions, runtime: Runtime
+    embedded_is_down: EmbeddedOptions, runtime: Runtime, nobody_at_the_default_address: Dsn
 ) -> None:
     found = asyncio.run(check_database_connectivity())
     assert found
     assert "embedded PostgreSQL" in (found.server or "")
-    assert found.attempts
-    assert "refused" in found.attempts[0]
+    assert found.attempts == (f"{nobody_at_the_default_address.where} (the default address): connection refused",)
     assert server_status(embedded_is_down) is None
     assert not runtime.started
 
@@ -114,9 +116,13 @@ def test_the_embedded_server_is_started_for_the_question_and_stopped_again(
 def test_a_server_that_ran_before_runs_on(embedded_is_down: EmbeddedOptions) -> None:
     lease_database(embedded_is_down, what="somebody").close()
     assert asyncio.run(check_database_connectivity())
-    status = server_status(embedded_is_down)
+    wait_until(lambda: _users(embedded_is_down) == (), "the lease of the question ends")
+
+
+def _users(options: EmbeddedOptions) -> tuple[User, ...]:
+    status = server_status(options)
     assert status is not None
-    assert status.users == ()
+    return status.users
 
 
 def test_the_server_in_use_is_asked_and_kept(embedded_is_down: EmbeddedOptions, runtime: Runtime) -> None:
@@ -132,8 +138,8 @@ def test_the_server_in_use_is_asked_and_kept(embedded_is_down: EmbeddedOptions, 
     asyncio.run(ask_while_in_use())
 
 
-def test_the_guard_speaks_before_anything_is_sent(by_password: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.with_database("shop").url())
+def test_the_guard_speaks_before_anything_is_sent(by_password: Dsn, use_url: UseUrl) -> None:
+    use_url(by_password.with_database("shop").url())
     found = asyncio.run(check_database_connectivity())
     assert not found
     assert "does not say that it is for tests" in found.checks[0].found
@@ -159,20 +165,18 @@ def test_capabilities_of_the_role_that_tests_have(embedded_is_down: EmbeddedOpti
     assert server_status(embedded_is_down) is None
 
 
-def test_capabilities_of_a_superuser(options: EmbeddedOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capabilities_of_a_superuser(options: EmbeddedOptions, use_url: UseUrl) -> None:
     start_server(options)
     admin = server_dsn(options, admin=True)
     assert admin is not None
-    monkeypatch.setenv("TEST_DATABASE_URL", admin.url())
+    use_url(admin.url())
     found = asyncio.run(check_server_capabilities())
     stop_server(options, force=True)
     assert found.capabilities is not None
     assert found.capabilities.superuser
 
 
-def test_a_role_that_may_not_create_databases_is_told_how(
-    options: EmbeddedOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_role_that_may_not_create_databases_is_told_how(options: EmbeddedOptions, use_url: UseUrl) -> None:
     start_server(options)
     admin = server_dsn(options, admin=True)
     assert admin is not None
@@ -182,7 +186,7 @@ def test_a_role_that_may_not_create_databases_is_told_how(
 
         connection = await asyncpg.connect(**admin.asyncpg_arguments())
         await connection.execute("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN")
-        monkeypatch.setenv("TEST_DATABASE_URL", replace(admin, user="plain").url())
+        use_url(replace(admin, user="plain").url())
         found = await check_server_capabilities()
         await connection.execute("DROP ROLE plain")
         await connection.close()
@@ -194,10 +198,8 @@ def test_a_role_that_may_not_create_databases_is_told_how(
     assert 'ALTER ROLE "plain" CREATEDB;' in text
 
 
-def test_capabilities_that_cannot_be_asked_for_are_a_result(
-    closed_port: Dsn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", closed_port.url())
+def test_capabilities_that_cannot_be_asked_for_are_a_result(nobody_there: Dsn, use_url: UseUrl) -> None:
+    use_url(nobody_there.url())
     found = asyncio.run(check_server_capabilities())
     assert not found
     assert found.capabilities is None

@@ -59,8 +59,8 @@ def test_the_json_is_one_document_with_stable_keys(doctor: Doctor, by_password: 
     assert f":{by_password.password}@" not in done.stdout
 
 
-def test_a_server_that_is_gone_fails_once_and_skips_what_needs_it(doctor: Doctor, closed_port: Dsn) -> None:
-    done = doctor(TEST_DATABASE_URL=closed_port.url())
+def test_a_server_that_is_gone_fails_once_and_skips_what_needs_it(doctor: Doctor, nobody_there: Dsn) -> None:
+    done = doctor(TEST_DATABASE_URL=nobody_there.url())
     assert done.returncode == 1
     assert done.stdout.endswith("\n1 check failed:\n  - Database connectivity: connection\n")
     assert done.stdout.count("[skipped]") == 4

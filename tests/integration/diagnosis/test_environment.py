@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.integration.diagnosis.conftest import UseUrl
 
 from dataflow.testing import tdd_support
 from dataflow.testing.diagnosis.environment import collect_diagnostic_info
@@ -46,8 +47,8 @@ def test_everything_is_told_outside_of_an_event_loop(embedded_is_down: EmbeddedO
     assert server_status(embedded_is_down) is None
 
 
-def test_everything_is_told_inside_an_event_loop(by_password: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+def test_everything_is_told_inside_an_event_loop(by_password: Dsn, use_url: UseUrl) -> None:
+    use_url(by_password.url())
 
     async def inside() -> Diagnosis:
         return collect_diagnostic_info()
@@ -74,9 +75,9 @@ def test_without_programs_every_place_searched_is_told(monkeypatch: pytest.Monke
 
 
 def test_without_programs_a_named_server_is_enough(
-    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, use_url: UseUrl, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+    use_url(by_password.url())
     monkeypatch.setenv("DATAFLOW_TDD_POSTGRES_BIN", str(tmp_path))
     assert collect_diagnostic_info()
 
@@ -91,7 +92,7 @@ def test_where_nothing_is_installed_it_says_so(tmp_path: Path) -> None:
     # -S leaves out site-packages, and with it every package that is not Python's own.
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
-        env={"PATH": "", "DATAFLOW_TDD_CACHE_DIR": str(tmp_path)},
+        env={"PATH": "", "DATAFLOW_TDD_CACHE_DIR": str(tmp_path), "DATAFLOW_TDD_SERVER": "embedded"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -102,8 +103,10 @@ def test_where_nothing_is_installed_it_says_so(tmp_path: Path) -> None:
     assert "[skipped] memory: psutil is not installed" in done.stdout
 
 
-def test_the_connection_string_that_is_set_is_judged_by_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://me:s3cret@h/shop")
+def test_the_connection_string_that_is_set_is_judged_by_the_settings(
+    monkeypatch: pytest.MonkeyPatch, use_url: UseUrl
+) -> None:
+    use_url("postgresql://me:s3cret@h/shop")
     assert not tdd_support.verify_connection_string()
     monkeypatch.setenv("DATAFLOW_TDD_ALLOW_DATABASE", "shop")
     parsed = tdd_support.verify_connection_string()

@@ -10,6 +10,7 @@ from typing import TypeVar
 import asyncpg
 import psutil
 import pytest
+from tests.integration.diagnosis.conftest import UseUrl
 
 from dataflow.testing.diagnosis.pool import Verdict, diagnose_connection_pool
 from dataflow.testing.diagnosis.recovery import Outcome, Recovery, recover_from_savepoint_error
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture(autouse=True)
-def server(by_password: Dsn, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def server(by_password: Dsn, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, use_url: UseUrl) -> None:
     """These tests need any server; the one that runs already is the cheapest."""
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+    use_url(by_password.url())
     monkeypatch.setenv("DATAFLOW_TDD_POOL_SIZE", "2")
 
 
@@ -110,13 +111,16 @@ async def test_an_aborted_transaction(runtime: Runtime) -> None:
         assert found.facts.test_savepoint == context.savepoint_name
 
 
-async def test_a_busy_connection(runtime: Runtime) -> None:
+async def test_a_busy_connection(runtime: Runtime, by_password: Dsn) -> None:
+    other = await asyncpg.connect(**by_password.asyncpg_arguments())
     async with a_test(runtime) as context:
-        sleeping = asyncio.create_task(context.connection.execute("SELECT pg_sleep(0.3)"))
-        await asyncio.sleep(0.05)
+        await other.execute("SELECT pg_advisory_lock(1)")
+        waiting = asyncio.create_task(context.connection.execute("SELECT pg_advisory_lock(1)"))
+        await asyncio.sleep(0)  # it is sent
         found = await diagnose_transaction(context.connection)
         recovery = await recover_from_savepoint_error(context.connection, context)
-        await sleeping
+        await other.close()
+        await waiting
         assert found.state is State.BUSY
         assert recovery.outcome is Outcome.REFUSED
         assert "another" in str(recovery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.integration.diagnosis.conftest import UseUrl
 
 from dataflow.testing.diagnosis.infrastructure import PARTS, check_tdd_infrastructure_status
 from dataflow.testing.diagnosis.model import Status
@@ -37,26 +38,24 @@ def test_a_mode_switched_off_skips_the_rest(monkeypatch: pytest.MonkeyPatch, run
     assert not runtime.started
 
 
-def test_a_server_that_cannot_be_reached_skips_what_needs_it(
-    closed_port: Dsn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", closed_port.url())
+def test_a_server_that_cannot_be_reached_skips_what_needs_it(nobody_there: Dsn, use_url: UseUrl) -> None:
+    use_url(nobody_there.url())
     status = asyncio.run(check_tdd_infrastructure_status())
     assert [check.name for check in status.failed] == ["database manager"]
     assert [check.status for check in status.checks[2:]] == [Status.SKIPPED] * 3
 
 
-def test_invalid_settings_are_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://u:12/s3cret@h/a_test")
+def test_invalid_settings_are_a_failed_check(use_url: UseUrl) -> None:
+    use_url("postgresql://u:12/s3cret@h/a_test")
     status = asyncio.run(check_tdd_infrastructure_status())
     assert not status
     assert "s3cret" not in str(status)
 
 
 def test_inside_a_test_its_connection_and_transaction_stay(
-    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+    by_password: Dsn, use_url: UseUrl, runtime: Runtime
 ) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+    use_url(by_password.url())
 
     async def check_in_a_test() -> None:
         async with runtime.test_context("mine") as context:
@@ -69,10 +68,8 @@ def test_inside_a_test_its_connection_and_transaction_stay(
     asyncio.run(check_in_a_test())
 
 
-def test_a_server_in_use_stays_in_use(
-    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
-) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+def test_a_server_in_use_stays_in_use(by_password: Dsn, use_url: UseUrl, runtime: Runtime) -> None:
+    use_url(by_password.url())
 
     async def check_between_tests() -> None:
         await runtime.manager.initialize()
@@ -85,11 +82,11 @@ def test_a_server_in_use_stays_in_use(
 
 
 def test_an_exhausted_pool_is_found_out(
-    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, runtime: Runtime
+    by_password: Dsn, monkeypatch: pytest.MonkeyPatch, use_url: UseUrl, runtime: Runtime
 ) -> None:
-    monkeypatch.setenv("TEST_DATABASE_URL", by_password.url())
+    use_url(by_password.url())
     monkeypatch.setenv("DATAFLOW_TDD_POOL_SIZE", "1")
-    monkeypatch.setenv("DATAFLOW_TDD_POOL_TIMEOUT", "0.2")
+    monkeypatch.setenv("DATAFLOW_TDD_POOL_TIMEOUT", "2")
 
     async def check_in_a_test() -> None:
         async with runtime.test_context("the holder"):

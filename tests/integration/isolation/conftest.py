@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
+from tests.waiting import until
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.events import Event
@@ -23,7 +23,9 @@ class Watched(Runtime):
 
     def __init__(self, **settings: object) -> None:
         self.events: list[Event] = []
-        given = {name: str(value) for name, value in {**PLAIN, **settings}.items()}
+        # A server that is named by its URL is taken only where the embedded one is not asked for.
+        server = "auto" if "database_url" in settings else "embedded"
+        given = {name: str(value) for name, value in {**PLAIN, "server": server, **settings}.items()}
         super().__init__(command_line=given, listener=self.events.append)
 
     @property
@@ -34,6 +36,13 @@ class Watched(Runtime):
         """Over a connection that has nothing to do with the runtime, and commits."""
         return ask(self.dsn, statement, *values)
 
+    def wait_only(self, seconds: float) -> None:
+        """From now on, whoever finds all connections taken waits this long. Opening one may take the usual time,
+        which the setting would limit too."""
+        pool = self.manager.connection_pool
+        assert pool is not None
+        pool._timeout = seconds
+
     def backends(self) -> int:
         """Backends of ours in the test database, counted from outside."""
         ((count,),) = self.ask(
@@ -41,6 +50,10 @@ class Watched(Runtime):
             " AND application_name = 'dataflow-tdd'"
         )
         return int(count)
+
+    async def until_backends(self, most: int) -> None:
+        """A backend notices the end of its connection a moment later."""
+        await until(lambda: self.backends() <= most, f"at most {most} backends are left")
 
 
 def ask(dsn: Dsn, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -83,12 +96,3 @@ def make_by_hand() -> Iterator[Callable[..., Watched]]:
     yield new
     for runtime in made:
         runtime.release()
-
-
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """The process's environment, put back afterwards."""
-    before = dict(os.environ)
-    yield os.environ  # type: ignore[misc]
-    os.environ.clear()
-    os.environ.update(before)

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import json
 import logging
-import os
-import subprocess
-import sys
-import textwrap
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.isolation.conftest import ask
+from tests.ports import closed_port, unused_port
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import (
@@ -29,7 +24,6 @@ from dataflow.testing.errors import (
 )
 from dataflow.testing.events import ServerChosen
 from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
-from dataflow.testing.server.ports import free_port
 
 pytestmark = pytest.mark.asyncio
 
@@ -39,7 +33,7 @@ SECRET = "s3cret'p@ss/w:ord"
 @pytest.fixture(scope="module")
 def tcp(test_cache: Path) -> Iterator[tuple[Dsn, Dsn]]:
     """A server over TCP with scram, as somebody else might run it: its address, and that of its superuser."""
-    options, port = EmbeddedOptions(cache_dir=test_cache), free_port()
+    options, port = EmbeddedOptions(cache_dir=test_cache), unused_port()
     start_server(options, port)
     dsn, admin = server_dsn(options, port), server_dsn(options, port, admin=True)
     assert dsn is not None
@@ -104,16 +98,14 @@ async def test_missing_database(make, tcp, caplog):
 
 
 async def test_closed_port(make, caplog):
-    port = free_port()
-    url = f"postgresql://me:s3cret@localhost:{port}/app_test"
-    text = await refused(make, caplog, ServerUnreachable, database_url=url)
+    with closed_port() as port:
+        url = f"postgresql://me:s3cret@localhost:{port}/app_test"
+        text = await refused(make, caplog, ServerUnreachable, database_url=url)
     assert f"no connection to postgresql://me:***@localhost:{port}/app_test" in text
     assert f"pg_isready -h localhost -p {port}" in text
 
 
 async def test_something_else_than_postgresql_answers(make, caplog):
-    import asyncio
-
     async def serve(_reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
@@ -128,8 +120,6 @@ async def test_something_else_than_postgresql_answers(make, caplog):
 
 
 async def test_something_that_never_answers_is_waited_for_in_bounded_time(make, caplog):
-    import asyncio
-
     async def serve(reader, writer):
         await reader.read()
         writer.close()
@@ -158,91 +148,25 @@ async def test_the_guard_refuses_before_anybody_connects(make, tcp, caplog):
         assert await context.connection.fetchval("SELECT current_database()") == "shop"
 
 
-async def test_when_nothing_can_be_used_everything_tried_is_listed(make, tmp_path, caplog):
-    text = await refused(make, caplog, ServerUnreachable, postgres_bin=tmp_path)
+async def test_when_nothing_can_be_used_everything_tried_is_listed(
+    make, tmp_path, caplog, nobody_at_the_default_address
+):
+    text = await refused(make, caplog, ServerUnreachable, server="auto", postgres_bin=tmp_path)
     assert "no PostgreSQL server can be used; tried:" in text
-    assert "- localhost:5433 (the default address): " in text
+    assert f"- {nobody_at_the_default_address.where} (the default address): connection refused" in text
     assert "- embedded: " in text
     assert str(tmp_path) in text
 
 
-async def test_a_server_that_does_not_start_is_listed_with_the_rest(make, tmp_path, caplog):
+async def test_a_server_that_does_not_start_is_listed_with_the_rest(
+    make, tmp_path, caplog, nobody_at_the_default_address
+):
     for name in ("initdb", "postgres"):
         program = tmp_path / name
         program.write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 18.6'; echo 'no space left' >&2; exit 1\n")
         program.chmod(0o755)
-    text = await refused(make, caplog, ServerError, postgres_bin=tmp_path)
-    assert "- localhost:5433 (the default address): " in text
-
-
-# The default address belongs to everybody on this machine; in a network of its own nobody else sees it.
-IN_A_NETWORK_OF_ITS_OWN = """
-    import asyncio, ctypes, fcntl, json, socket, struct, sys
-    from pathlib import Path
-
-    assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
-    with socket.socket() as device:  # its loopback interface is down at first
-        fcntl.ioctl(device, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))
-
-    from dataflow.testing.runtime import Runtime
-    from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
-    import psycopg
-
-    options = EmbeddedOptions(cache_dir=Path(sys.argv[1]))
-    found = {}
-
-    async def use(name):
-        tdd = Runtime()
-        async with tdd.test_context() as context:
-            port = await context.connection.fetchval("SHOW port")
-        server = tdd.manager.server
-        found[name] = [server.description, port, list(server.attempts)]
-        await tdd.close()
-
-    asyncio.run(use("nothing there"))
-    start_server(options, 5433)
-    try:
-        asyncio.run(use("the guide's"))
-        with psycopg.connect(server_dsn(options, 5433, admin=True).url(), autocommit=True) as admin:
-            admin.execute("ALTER ROLE dataflow_test PASSWORD 's3cret'")
-        asyncio.run(use("another password"))
-    finally:
-        stop_server(options, 5433, force=True)
-    print(json.dumps(found))
-"""
-
-
-def may_make_networks() -> bool:
-    """Whether this process may, asked in a child so that this one stays where it is."""
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if ctypes.CDLL(None).unshare(0x40000000) == 0 else 1)
-    return os.waitpid(child, 0)[1] == 0
-
-
-async def test_the_default_address_is_used_if_it_lets_us_in(test_cache):
-    if sys.platform != "linux" or not may_make_networks():
-        pytest.skip("needs the right to make a network of its own")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(IN_A_NETWORK_OF_ITS_OWN), str(test_cache)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    description, port, attempts = found["nothing there"]
-    assert description.startswith("embedded PostgreSQL")
-    assert attempts == ["localhost:5433 (the default address): connection refused"]
-    description, port, attempts = found["the guide's"]
-    assert description == (
-        "external, postgresql://dataflow_test:***@localhost:5433/dataflow_test (the default address)"
-    )
-    assert (port, attempts) == ("5433", [])
-    description, port, attempts = found["another password"]
-    assert description.startswith("embedded PostgreSQL")
-    (attempt,) = attempts
-    assert attempt.startswith("localhost:5433 (the default address): localhost:5433 refused user 'dataflow_test'")
+    text = await refused(make, caplog, ServerError, server="auto", postgres_bin=tmp_path)
+    assert f"- {nobody_at_the_default_address.where} (the default address): " in text
 
 
 async def test_the_log_tells_servers_connections_tests_and_retries(tdd, caplog):

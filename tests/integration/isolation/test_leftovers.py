@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+
 import asyncpg
 import pytest
+from psycopg import sql
+from tests.integration.isolation.conftest import ask
 
 from dataflow.testing.isolation.context import TDDTestContext
 
@@ -20,6 +24,11 @@ async def pid_of(context) -> int:
     return await context.connection.fetchval("SELECT pg_backend_pid()")
 
 
+# In this database: other workers' tests are on the same server.
+HELD = (
+    "SELECT count(*)::int FROM pg_locks JOIN pg_database AS d ON d.oid = database"
+    " WHERE locktype = 'advisory' AND datname = current_database()"
+)
 ROLLED_BACK = {
     "rows": ("INSERT INTO item VALUES (1)", "SELECT count(*)::int FROM item", 0),
     "temporary table": ("CREATE TEMP TABLE mine (id int)", "SELECT to_regclass('mine') IS NULL", True),
@@ -29,8 +38,8 @@ ROLLED_BACK = {
     "set_config": ("SELECT set_config('work_mem', '3MB', false)", "SHOW work_mem", "4MB"),
     "search path": ("SET search_path = pg_catalog", "SHOW search_path", '"$user", public'),
     "time zone": ("SET TIME ZONE 'Asia/Tokyo'", "SHOW TimeZone", "UTC"),
-    "role": ("SET ROLE pg_monitor", "SELECT current_user = session_user", True),
-    "local role": ("SET LOCAL ROLE pg_monitor", "SELECT current_user = session_user", True),
+    "role": ("SET ROLE {role}", "SELECT current_user = session_user", True),
+    "local role": ("SET LOCAL ROLE {role}", "SELECT current_user = session_user", True),
     "isolation level": (
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SHOW default_transaction_isolation",
@@ -39,7 +48,7 @@ ROLLED_BACK = {
     "read only": ("SET TRANSACTION READ ONLY", "SHOW transaction_read_only", "off"),
     "lock of the session": (
         "SELECT pg_advisory_lock(42), pg_advisory_lock_shared(43)",
-        "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'",
+        HELD,
         0,
     ),
     "listen": ("LISTEN somewhere", "SELECT count(*)::int FROM pg_listening_channels()", 0),
@@ -60,22 +69,25 @@ async def test_rolled_back(tdd, what):
     leave, look, expected = ROLLED_BACK[what]
     await tdd.manager.initialize()
     tdd.ask("CREATE TABLE item (id int)")
-    if "pg_monitor" in leave:
-        admin = tdd.manager.server.lease.admin_dsn
-        tdd_ask_as(admin, "GRANT pg_monitor TO dataflow_test")
-    async with tdd.test_context("leaves") as context:
-        await context.connection.execute(leave)
-        pid = await pid_of(context)
-    async with tdd.test_context("looks") as context:
-        assert await pid_of(context) == pid
-        assert await context.connection.fetchval(look) == expected
+    with a_role_of_our_own(tdd) if "{role}" in leave else nullcontext() as role:
+        async with tdd.test_context("leaves") as context:
+            await context.connection.execute(leave.format(role=role))
+            pid = await pid_of(context)
+        async with tdd.test_context("looks") as context:
+            assert await pid_of(context) == pid
+            assert await context.connection.fetchval(look) == expected
 
 
-def tdd_ask_as(dsn, statement):
-    from psycopg import connect
-
-    with connect(dsn.url(), autocommit=True) as connection:
-        connection.execute(statement)
+@contextmanager
+def a_role_of_our_own(tdd):
+    """One that the tests' role may become. Of a role that is there already, two workers would change the same
+    row of the server's catalogue."""
+    admin, name = tdd.manager.server.lease.admin_dsn, sql.Identifier(f"of_{tdd.dsn.database}").as_string()
+    ask(admin, f"CREATE ROLE {name} ROLE dataflow_test")
+    try:
+        yield name
+    finally:
+        ask(admin, f"DROP ROLE {name}")
 
 
 async def test_the_number_that_a_test_drew_is_not_the_next_ones_current_one(tdd):
@@ -129,7 +141,7 @@ async def test_what_a_rollback_cannot_undo_costs_the_connection(tdd, what):
         assert (
             await context.connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE from_sql") == 0
         )
-    assert tdd.backends() == 1
+    await tdd.until_backends(1)
 
 
 SHAPES = {
@@ -190,7 +202,7 @@ OUTSIDE = {
     "temporary table": ("CREATE TEMP TABLE mine (id int)", "SELECT to_regclass('mine') IS NULL", True),
     "setting": ("SET search_path = pg_catalog", "SHOW search_path", '"$user", public'),
     "role": ("SET ROLE dataflow_test", "SELECT current_user = session_user", True),
-    "lock": ("SELECT pg_advisory_lock(42)", "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'", 0),
+    "lock": ("SELECT pg_advisory_lock(42)", HELD, 0),
     "listen": ("LISTEN somewhere", "SELECT count(*)::int FROM pg_listening_channels()", 0),
     "cursor": ("DECLARE mine CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*)::int FROM pg_cursors", 1),
 }
@@ -222,7 +234,7 @@ async def test_a_transaction_left_open_outside_of_a_test_is_not_passed_on(tdd):
     await tdd.manager.cleanup_test_connection(context)
     async with tdd.test_context("next") as context:
         await context.connection.execute("SELECT 1")
-    assert tdd.backends() == 1
+    await tdd.until_backends(1)
 
 
 async def test_a_schema_changed_for_good_is_seen_by_the_next_test(tdd):

@@ -9,6 +9,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import PoolExhausted, StaleContext, WrongEventLoop
 from dataflow.testing.events import ServerChosen
@@ -176,11 +177,7 @@ class TestLoops:
 
 def wait_for_backends(tdd, expected):
     """A backend notices the end of its connection a moment later."""
-    for _ in range(200):
-        if tdd.backends() == expected:
-            return
-        threading.Event().wait(0.02)
-    assert tdd.backends() == expected
+    wait_until(lambda: tdd.backends() == expected, f"{expected} backends are left")
 
 
 class TestManyTests:

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 from tests.integration.isolation.conftest import ask
+from tests.waiting import until
 
 from dataflow.testing.errors import (
     NoTestConnection,
@@ -80,9 +81,8 @@ class TestInitialize:
 
 async def until_dropped(database, admin_dsn):
     """The keeper drops a database soon after its lease ended. Seen from outside: it ends whoever is inside."""
-    async with asyncio.timeout(30):
-        while ask(admin_dsn, "SELECT FROM pg_database WHERE datname = %s", database):
-            await asyncio.sleep(0.02)
+    named = "SELECT FROM pg_database WHERE datname = %s"
+    await until(lambda: not ask(admin_dsn, named, database), f"{database} is dropped")
 
 
 @pytest.mark.asyncio
@@ -110,11 +110,12 @@ class TestPool:
 
     @pytest.mark.parametrize(("size", "most", "expected"), [(5, 3, 3), (2, 10, 2), (1, 1, 1)])
     async def test_its_maximum_is_the_pool_size_within_max_connections(self, make, size, most, expected):
-        tdd = make(pool_size=size, max_connections=most, pool_timeout=0.1)
+        tdd = make(pool_size=size, max_connections=most)
         contexts = [await tdd.begin_test() for _ in range(expected)]
         pool = tdd.manager.connection_pool
         assert pool.get_max_size() == expected
         assert pool.get_min_size() < expected
+        tdd.wait_only(0.1)
         with pytest.raises(PoolExhausted):
             await tdd.begin_test()
         for context in contexts:

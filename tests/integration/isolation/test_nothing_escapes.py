@@ -262,7 +262,7 @@ async def test_a_test_may_close_its_connection(tdd, how):
         with pytest.raises(ConnectionLost, match=r"closes is closed(.|\n)*INSERT INTO item"):
             await context.connection.execute("SELECT 1")
     await assert_clean(tdd)
-    assert tdd.backends() == 1
+    await tdd.until_backends(1)
 
 
 async def test_a_handle_is_taken_for_a_connection_of_asyncpg(tdd):

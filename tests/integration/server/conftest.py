@@ -9,18 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+from tests.processes import KEEPER, processes_of, servers_of, wait_gone
+from tests.waiting import LIMIT_S
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.server.embedded import EmbeddedOptions, lease_database
-
-LIMIT_S = 20.0
 
 
 class Cache:
@@ -32,26 +31,15 @@ class Cache:
     def options(self, idle_s: float = 60.0, binaries: Path | None = None) -> EmbeddedOptions:
         return EmbeddedOptions(cache_dir=self.path, binaries=binaries, idle_s=idle_s, start_timeout_s=LIMIT_S)
 
-    def processes(self, word: str = "") -> list[psutil.Process]:
-        """Keepers and servers of this cache: both have its path in their command lines."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                command = " ".join(process.cmdline())
-                if str(self.path) in command and word in command and process.pid != os.getpid():
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+    def processes(self) -> list[psutil.Process]:
+        return processes_of(self.path)
 
     def keepers(self) -> list[psutil.Process]:
-        return self.processes("server.keeper")
+        return processes_of(self.path, KEEPER)
 
     def servers(self) -> list[psutil.Process]:
         """The postgres processes, without the children that they fork."""
-        found = self.processes("bin/postgres")
-        numbers = {process.pid for process in found}
-        return [process for process in found if _parent(process) not in numbers]
+        return servers_of(self.path)
 
     def only_server(self) -> psutil.Process:
         (server,) = self.servers()
@@ -62,7 +50,7 @@ class Cache:
         return directory
 
     def wait_gone(self) -> None:
-        self.wait_until(lambda: not self.processes(), f"the processes of {self.path} end")
+        wait_gone(self.path)
 
     def client(
         self, body: str, *, before: str = "", cwd: Path | None = None, **options: object
@@ -95,26 +83,11 @@ class Cache:
     def databases(dsn: Dsn) -> set[object]:
         return {name for (name,) in Cache.query(dsn, "SELECT datname FROM pg_database")}
 
-    @staticmethod
-    def wait_until(condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + LIMIT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s in vain: {what}"
-            time.sleep(0.01)
-
     def stop_all(self) -> None:
         """End whatever the test left running, by its process id."""
         for process in self.keepers():
             process.send_signal(signal.SIGTERM)
         self.wait_gone()
-
-
-def _parent(process: psutil.Process) -> int:
-    # A child has its parent's command line until it has set its own title.
-    try:
-        return process.ppid()
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def base_directory() -> Path:

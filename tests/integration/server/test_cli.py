@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.ports import unused_port
 
 from dataflow.testing.cli import main
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.server.embedded import EmbeddedOptions, lease_database
 from dataflow.testing.server.lease import locate
-from dataflow.testing.server.ports import free_port
 
 if TYPE_CHECKING:
     from tests.integration.server.conftest import Cache
@@ -60,7 +60,7 @@ def test_url_starts_nothing(set_up: Cache, capsys: Run) -> None:
 
 
 def test_with_a_port_the_whole_address_is_printed(set_up: Cache, capsys: Run) -> None:
-    port = free_port()
+    port = unused_port()
     assert main(["server", "start", "--port", str(port)]) == 0
     url = f"postgresql://dataflow_test:dataflow_test_password@localhost:{port}/dataflow_test"
     assert url in capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_whoever_reads_only_the_beginning_gets_no_traceback(set_up: Cache) -> No
 
 
 def test_a_session_that_has_just_closed_does_not_keep_a_server_from_stopping(set_up: Cache) -> None:
-    port = free_port()
+    port = unused_port()
     assert main(["server", "start", "--port", str(port)]) == 0
     url = f"postgresql://dataflow_test:dataflow_test_password@localhost:{port}/dataflow_test"
     for _ in range(20):

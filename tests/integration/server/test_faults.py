@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import ServerStartFailed
 from dataflow.testing.server.embedded import lease_database, start_server, stop_server
@@ -37,7 +38,7 @@ def test_a_killed_run_loses_its_database_and_then_the_server_stops(cache: Cache)
     assert database in cache.databases(watcher.dsn)
     client.kill()
     client.communicate()
-    cache.wait_until(lambda: database not in cache.databases(watcher.dsn), "the database is dropped")
+    wait_until(lambda: database not in cache.databases(watcher.dsn), "the database is dropped")
     watcher.close()
     cache.wait_gone()
     directory = cache.only_directory()
@@ -52,16 +53,16 @@ def test_a_killed_keeper_takes_postgres_with_it(cache: Cache) -> None:
         lease = lease_database(cache.options(), what="first")
         (keeper,) = cache.keepers()
         keeper.send_signal(signal.SIGKILL)
-        cache.wait_until(lambda: not lease.alive, "the lease notices")  # noqa: B023
+        wait_until(lambda: not lease.alive, "the lease notices")  # noqa: B023
         lease.close()
         if not at_once:
-            cache.wait_until(lambda: not cache.servers(), "postgres ends by itself")
+            wait_until(lambda: not cache.servers(), "postgres ends by itself")
         assert _works(cache) is True
     assert keeper not in cache.keepers()
     assert len(cache.servers()) == 1
     # Nobody was there to drop the killed keeper's leases: the next one does it.
     watcher = lease_database(cache.options(), what="watcher")
-    cache.wait_until(lambda: lease.dsn.database not in cache.databases(watcher.dsn), "the old one is dropped")
+    wait_until(lambda: lease.dsn.database not in cache.databases(watcher.dsn), "the old one is dropped")
     watcher.close()
 
 
@@ -74,7 +75,7 @@ def test_a_killed_postgres_is_started_again_for_those_who_use_it(cache: Cache) -
         cache.query(lease.dsn, "INSERT INTO t SELECT generate_series(1, 100)")
         old = cache.only_server()
         old.send_signal(signal.SIGKILL)
-        cache.wait_until(lambda: lease.alive and lease.restarts == number, "the lease hears of it")  # noqa: B023
+        wait_until(lambda: lease.alive and lease.restarts == number, "the lease hears of it")  # noqa: B023
         assert cache.query(lease.dsn, "SELECT count(*) FROM t") == [(100 * number,)]
         assert cache.only_server().pid != old.pid
     assert cache.keepers() == [keeper]
@@ -82,12 +83,12 @@ def test_a_killed_postgres_is_started_again_for_those_who_use_it(cache: Cache) -
     assert not other.started
     assert cache.query(other.dsn, "SELECT 1") == [(1,)]
     other.close()
-    cache.wait_until(lambda: other.dsn.database not in cache.databases(lease.dsn), "housekeeping goes on")
+    wait_until(lambda: other.dsn.database not in cache.databases(lease.dsn), "housekeeping goes on")
     # Not for ever: a server that does not stay up is given up.
     cache.only_server().send_signal(signal.SIGKILL)
-    cache.wait_until(lambda: not lease.alive, "the lease ends")
+    wait_until(lambda: not lease.alive, "the lease ends")
     lease.close()
-    cache.wait_until(lambda: keeper not in cache.keepers(), "the keeper ends")
+    wait_until(lambda: keeper not in cache.keepers(), "the keeper ends")
     assert _works(cache) is True
 
 
@@ -96,7 +97,7 @@ def test_a_killed_postgres_that_cannot_start_again_ends_its_keeper_and_the_lease
     (keeper,) = cache.keepers()
     (cache.only_directory() / "data" / "global" / "pg_control").write_bytes(b"not what it was")
     cache.only_server().send_signal(signal.SIGKILL)
-    cache.wait_until(lambda: not lease.alive, "the lease notices")
+    wait_until(lambda: not lease.alive, "the lease notices")
     lease.close()
     assert _works(cache) is True
     assert keeper not in cache.keepers()
@@ -144,12 +145,12 @@ def test_the_number_of_a_killed_server_may_be_another_programs(cache: Cache) -> 
 
 def test_a_killed_starter_does_not_hold_up_the_next(cache: Cache) -> None:
     client = cache.client("print('leased', flush=True); time.sleep(60)")
-    cache.wait_until(lambda: cache.keepers(), "the keeper is on its way")
+    wait_until(lambda: cache.keepers(), "the keeper is on its way")
     client.kill()
     client.communicate()
     lease_database(cache.options(), what="next").close()
     # A second keeper, started in vain, ends by itself.
-    cache.wait_until(lambda: len(cache.keepers()) == 1, "one keeper is left")
+    wait_until(lambda: len(cache.keepers()) == 1, "one keeper is left")
 
 
 @pytest.mark.parametrize("lost", ["global/pg_control", "pg_wal", "global"])
@@ -199,7 +200,7 @@ def test_a_cache_that_is_deleted_under_a_running_server(cache: Cache, pristine: 
     shutil.rmtree(cache.path / "servers")
     second = lease_database(cache.options(), what="second")
     try:
-        cache.wait_until(lambda: not any(p.is_running() for p in old), "the old server ends by itself")
+        wait_until(lambda: not any(p.is_running() for p in old), "the old server ends by itself")
         assert not lease.alive
         assert second.alive  # the old keeper's end must not touch the new one's files
         assert _works(cache) is False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+from tests.waiting import wait_until
 
 from dataflow.testing.server.embedded import lease_database, server_status
 
@@ -120,7 +121,7 @@ def test_status_names_every_holder(cache: Cache) -> None:
         assert status.stops_at is None
     finally:
         lease.close()
-    cache.wait_until(lambda: not _users(cache), "the lease ends")
+    wait_until(lambda: not _users(cache), "the lease ends")
 
 
 def _users(cache: Cache) -> int:
@@ -149,7 +150,7 @@ def test_a_child_that_lives_on_does_not_keep_the_lease(cache: Cache) -> None:
     assert client.stdout is not None
     child = int(client.stdout.readline())
     try:
-        cache.wait_until(lambda: not _users(cache), "the lease ends")
+        wait_until(lambda: not _users(cache), "the lease ends")
     finally:
         os.kill(child, signal.SIGKILL)
         client.communicate()

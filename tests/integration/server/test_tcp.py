@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from tests.ports import unused_port
+from tests.waiting import wait_until
 
 from dataflow.testing.errors import ServerInUse, ServerStartFailed
 from dataflow.testing.server.embedded import lease_database, server_dsn, start_server, stop_server
-from dataflow.testing.server.external import GUIDE_DSN, answers
-from dataflow.testing.server.ports import free_port
+from dataflow.testing.server.external import GUIDE_DSN
 
 if TYPE_CHECKING:
     from tests.integration.server.conftest import Cache
@@ -23,10 +24,10 @@ def test_the_constant_is_the_guides_address() -> None:
     assert GUIDE_DSN.url() == GUIDE_URL
 
 
-@pytest.mark.usefixtures("default_address")
 @pytest.mark.asyncio
 async def test_the_guides_address_opens_it_and_nothing_else_does(cache: Cache) -> None:
-    port = 5433 if answers(GUIDE_DSN) else free_port()
+    """On a port of its own: at 5433 this machine's user may have a server, and other runs would use ours."""
+    port = unused_port()
     url = GUIDE_URL.replace("5433", str(port))
     status = start_server(cache.options(), port)
     assert (status.tcp_port, status.pinned) == (port, True)
@@ -48,7 +49,7 @@ async def test_the_guides_address_opens_it_and_nothing_else_does(cache: Cache) -
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await asyncpg.connect(url.replace("dataflow_test:", "postgres:"))
     # What was created stays, over a restart too.
-    cache.wait_until(lambda: _stopped(cache, port), "the closed connection is gone")
+    wait_until(lambda: _stopped(cache, port), "the closed connection is gone")
     start_server(cache.options(), port)
     connection = await asyncpg.connect(url)
     try:
@@ -65,7 +66,7 @@ def _stopped(cache: Cache, port: int) -> bool:
 
 
 def test_it_runs_beside_the_shared_server(cache: Cache) -> None:
-    port = free_port()
+    port = unused_port()
     lease = lease_database(cache.options(), what="a test")
     try:
         start_server(cache.options(), port)
@@ -87,7 +88,7 @@ def test_a_port_in_use_is_an_error_that_names_what_answers_there(cache: Cache) -
 
 
 def test_a_port_used_by_postgresql_is_named_as_such(cache: Cache, empty_cache: Cache) -> None:
-    port = free_port()
+    port = unused_port()
     first = start_server(cache.options(), port)
     assert start_server(cache.options(), port).pid == first.pid  # the same server: nothing to do
     other = cache.path / "other"

@@ -22,7 +22,7 @@ def test_a_question_that_hangs_is_given_up_in_time() -> None:
     started = time.monotonic()
     answer = ask("T", hang, 0.1)
     release.set()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert not answer
     assert "no result within 0.1 s" in str(answer)
 

@@ -35,7 +35,7 @@ from dataflow.testing.isolation.sql import quote_identifier, script
         ),
     ],
 )
-def test_heads(sql, heads):
+def test_statements_begin_with(sql: str, heads: tuple[tuple[str, ...], ...]) -> None:
     assert tuple(head[:4] for head in script(sql).heads) == heads
 
 
@@ -43,50 +43,101 @@ def test_heads(sql, heads):
     ("sql", "words"),
     [
         ("COMMIT", "COMMIT"),
+        ("commit;", "COMMIT"),
         ("commit and chain", "COMMIT AND"),
-        ("END WORK", "END WORK"),
+        ("  /* why */ COMMIT WORK", "COMMIT WORK"),
+        ("-- why\nEND", "END"),
+        ("END TRANSACTION", "END TRANSACTION"),
         ("SELECT 1; END", "END"),
+        ("SELECT ';'; COMMIT; SELECT 2", "COMMIT"),
+        ("SELECT $$;$$; COMMIT", "COMMIT"),
+        ("SELECT $a$ $$ ; $a$; COMMIT", "COMMIT"),
+        ("/* a /* nested */ comment */ COMMIT", "COMMIT"),
+        ("SELECT E'it\\'s'; COMMIT", "COMMIT"),
+        ("SELECT 'it''s'; COMMIT", "COMMIT"),
+        ('SELECT 1 AS "a;b"; COMMIT', "COMMIT"),
+        ("SELECT CASE WHEN true THEN 1 END; COMMIT", "COMMIT"),
         ("PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION"),
-        ("PREPARE x AS SELECT 1", None),
-        ("COMMIT PREPARED 'x'", None),
-        ("SELECT 'COMMIT'", None),
-        ("ROLLBACK", None),
+        (
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; END; COMMIT",
+            "COMMIT",
+        ),
     ],
 )
-def test_commits(sql, words):
+def test_commits_are_found(sql: str, words: str) -> None:
     assert script(sql).commits == words
-    assert words is None or script(sql).controls_transaction
+    assert script(sql).controls_transaction
 
 
 @pytest.mark.parametrize(
-    ("sql", "answer"),
+    "sql",
+    [
+        "",
+        ";",
+        "SELECT 'COMMIT'",
+        "SELECT 1 -- ; COMMIT",
+        "SELECT 1 /* ; COMMIT */",
+        "SELECT $$; COMMIT; $$",
+        'SELECT 1 AS "; COMMIT"',
+        "SELECT 'it''s ; COMMIT'",
+        "SELECT E'it\\'s ; COMMIT'",
+        "DO $$ BEGIN PERFORM 1; END $$",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1; END'",
+        "COMMIT PREPARED 'x'",
+        "PREPARE s AS SELECT 1",
+        "SELECT commit FROM history",
+        "COMMENT ON TABLE t IS 'x'",
+        "ROLLBACK",
+        "/* never closed COMMIT",
+        "\ufeffCOMMIT",  # to the server it is a name
+    ],
+)
+def test_nothing_else_is_taken_for_a_commit(sql: str) -> None:
+    assert script(sql).commits is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
     [
         ("ROLLBACK", True),
+        ("abort", True),
         ("ABORT WORK", True),
+        ("ROLLBACK WORK", True),
+        ("ROLLBACK TRANSACTION;", True),
+        ("ROLLBACK AND CHAIN", True),
         ("ROLLBACK AND NO CHAIN", True),
-        ("ROLLBACK TO x", False),
-        ("ROLLBACK WORK TO SAVEPOINT x", False),
+        ("SELECT 1; ROLLBACK", True),
+        ("ROLLBACK TO SAVEPOINT a", False),
+        ("ROLLBACK TO a", False),
+        ("ROLLBACK WORK TO SAVEPOINT a", False),
         ("ROLLBACK PREPARED 'x'", False),
+        ("SELECT 'ROLLBACK'", False),
         ("BEGIN", False),
     ],
 )
-def test_rolls_back(sql, answer):
-    assert script(sql).rolls_back is answer
+def test_rollbacks_of_the_whole_transaction(sql: str, expected: bool) -> None:
+    assert script(sql).rolls_back is expected
 
 
 @pytest.mark.parametrize(
-    ("sql", "changes"),
+    ("sql", "expected"),
     [
-        ("SAVEPOINT a; RELEASE a", (("set", "a"), ("release", "a"))),
-        ("RELEASE SAVEPOINT A", (("release", "a"),)),
+        ("SAVEPOINT a", (("set", "a"),)),
+        ("savepoint A; RELEASE a", (("set", "a"), ("release", "a"))),
+        ("RELEASE SAVEPOINT B", (("release", "b"),)),
+        ("ROLLBACK TO c", (("rollback", "c"),)),
         ('ROLLBACK TO SAVEPOINT "a ""b"', (("rollback", 'a "b'),)),
-        ("ROLLBACK TRANSACTION TO a", (("rollback", "a"),)),
+        ("ROLLBACK WORK TO SAVEPOINT c", (("rollback", "c"),)),
+        ("ROLLBACK TRANSACTION TO d", (("rollback", "d"),)),
+        ('SAVEPOINT "My ""own"""', (("set", 'My "own"'),)),
+        ("ROLLBACK", ()),
         ("ROLLBACK AND CHAIN", ()),
-        ("SELECT 1", ()),
+        ("SELECT 'SAVEPOINT a'", ()),
     ],
 )
-def test_savepoint_changes(sql, changes):
-    assert script(sql).savepoint_changes == changes
+def test_changes_of_savepoints(sql: str, expected: tuple[tuple[str, str], ...]) -> None:
+    assert script(sql).savepoint_changes == expected
 
 
 @pytest.mark.parametrize(
@@ -96,30 +147,40 @@ def test_savepoint_changes(sql, changes):
         ("(SELECT 1)", False, False),
         ("INSERT INTO t VALUES (1)", False, False),
         ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", False, False),
+        ("COPY t FROM STDIN", False, False),
+        ("SET work_mem = '1MB'", False, False),
         ("SELECT 1 INTO t", True, False),
         ("WITH x AS (SELECT 1) SELECT * INTO t FROM x", True, False),
         ("CREATE TABLE t (id int)", True, False),
-        ("DO $$ $$", True, False),
+        ("ALTER TABLE t ADD m int", True, False),
+        ("DO $$ BEGIN END $$", True, False),
         ("CALL p()", True, False),
         ("SELECT 1; DROP TABLE t", True, False),
         ("PREPARE x AS SELECT 1", True, True),
         ("DISCARD PLANS", True, True),
-        ("SET work_mem = '1MB'", False, False),
     ],
 )
-def test_what_is_left_in_schema_and_session(sql, schema, session):
+def test_what_is_left_in_schema_and_session(sql: str, schema: bool, session: bool) -> None:
     read = script(sql)
     assert (read.changes_schema, read.leaves_session_state) == (schema, session)
+
+
+def test_a_very_long_string_is_read_in_bounded_time_and_not_kept() -> None:
+    long = "INSERT INTO t VALUES " + ",".join(["('x')"] * 20_000)
+    assert script(long).commits is None
+    assert script(long + "; COMMIT").commits == "COMMIT"
+    assert script(long) is not script(long)
+    assert script("SELECT 1") is script("SELECT 1")
 
 
 @pytest.mark.parametrize(
     ("name", "quoted"), [("a", '"a"'), ('a"; COMMIT; --', '"a""; COMMIT; --"'), ("ä €", '"ä €"')]
 )
-def test_quoted_names(name, quoted):
+def test_quoted_names(name: str, quoted: str) -> None:
     assert quote_identifier(name) == quoted
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])
-def test_what_cannot_be_a_name(name):
+def test_what_cannot_be_a_name(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a name"):
         quote_identifier(name)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.ports import closed_port
+
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.server.external import answers
-from dataflow.testing.server.ports import free_port, what_answers
+from dataflow.testing.server.ports import what_answers
 
 
 def test_a_listening_port_answers() -> None:
@@ -18,7 +20,9 @@ def test_a_listening_port_answers() -> None:
 
 
 def test_a_closed_port_says_so() -> None:
-    assert answers(Dsn("127.0.0.1", free_port())) == "connection refused"
+    with closed_port() as port:
+        for host in ("127.0.0.1", "localhost"):
+            assert answers(Dsn(host, port)) == "connection refused"
 
 
 def test_a_missing_socket_says_so(tmp_path: Path) -> None:
