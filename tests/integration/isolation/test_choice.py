@@ -119,12 +119,18 @@ async def test_something_else_than_postgresql_answers(make, caplog):
     assert "no connection to postgresql://me:***@127.0.0.1" in text
 
 
-async def test_something_that_never_answers_is_waited_for_in_bounded_time(make, caplog):
+async def silent_server():
+    """It takes every connection, and says nothing on it."""
+
     async def serve(reader, writer):
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+async def test_something_that_never_answers_is_waited_for_in_bounded_time(make, caplog):
+    server = await silent_server()
     port = server.sockets[0].getsockname()[1]
     url = f"postgresql://me:s3cret@127.0.0.1:{port}/app_test"
     async with server, asyncio.timeout(20):
@@ -216,8 +222,7 @@ async def test_a_given_address_is_not_shown_in_a_traceback(make):
 
 
 async def test_a_choice_that_failed_slowly_is_not_made_again_for_each_test(make):
-    """Something answers the connection and then says nothing."""
-    async with await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0) as server:
+    async with await silent_server() as server:
         port = server.sockets[0].getsockname()[1]
         tdd = make(database_url=f"postgresql://me:s3cret@127.0.0.1:{port}/app_test", pool_timeout=1.5)
         messages = []
