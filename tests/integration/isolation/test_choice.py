@@ -199,8 +199,13 @@ async def test_the_log_tells_servers_connections_tests_and_retries(tdd, caplog):
     assert "s3cret" not in text
 
 
-async def test_the_environment_of_drivers_does_not_reach_the_embedded_server(make, environment):
-    environment.update(PGTARGETSESSIONATTRS="standby", PGSSLNEGOTIATION="direct", PGSSLMODE="require")
+async def test_the_environment_of_drivers_does_not_reach_the_embedded_server(make, monkeypatch):
+    for name, value in (
+        ("PGTARGETSESSIONATTRS", "standby"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGSSLMODE", "require"),
+    ):
+        monkeypatch.setenv(name, value)
     async with make(server="embedded").test_context() as context:
         assert await context.connection.fetchval("SELECT 1") == 1
 
