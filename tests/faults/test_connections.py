@@ -161,7 +161,10 @@ async def _block(connection):
 
 
 @pytest.mark.parametrize("way", [_prepared, _cursor, _many, _block])
-async def test_prepared_statements_cursors_and_blocks_have_the_limit_of_the_context(tdd, way):
+async def test_prepared_statements_cursors_and_blocks_have_the_limit_of_the_context(make, way):
+    tdd = make(timeout=2 * HANGS_S)
+    await tdd.manager.initialize()
+    tdd.ask("CREATE TABLE item (id int)")
     async with asyncio.timeout(HANGS_S):
         async with tdd.test_context("slow", timeout=2) as context:
             with pytest.raises(TimeoutError):
