@@ -8,13 +8,13 @@ MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s]*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<before>(?:\b|\.)(?:pgpassword|sslpassword|password|passwd|pwd)[\"']?\s*(?:[=:]|%3D)\s*)"
+    r"(?P<before>\b(?:pgpassword|sslpassword|password|passwd|pwd)[\"']?\s*(?:[=:]|%3D)\s*)"
     r"(?:\*\*\*|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
 # SQL: CREATE ROLE … PASSWORD 'secret'
 _SQL_PASSWORD = re.compile(
-    r"(?P<before>\bpassword(?:\s|/\*.*?\*/)+)(?:(?:e|u&)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)",
+    r"(?P<before>\bpassword(?:\s|/\*(?:[^*]|\*(?!/))*\*/)+)(?:(?:e|u&)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)",
     re.IGNORECASE | re.DOTALL,
 )
 _SECRET_NAME = re.compile(r"passw|pwd|secret|token", re.IGNORECASE)

@@ -198,7 +198,7 @@ class TestBeside:
         assert tdd.manager.active_contexts == ()
 
     async def test_a_plain_pool_with_a_forgotten_connection_does_not_hang_the_end(self, make, monkeypatch):
-        monkeypatch.setattr("dataflow.testing.isolation.beside.CLOSE_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("dataflow.testing.isolation.plain_pool.CLOSE_TIMEOUT_S", 0.2)
         tdd = make()
         pool, same = await asyncio.gather(tdd.manager.asyncpg_pool(), tdd.manager.asyncpg_pool())
         assert same is pool

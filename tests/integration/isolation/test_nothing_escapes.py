@@ -280,6 +280,21 @@ async def test_an_aborted_transaction_tells_which_statement_failed_first(tdd):
     assert "async with connection.transaction()" in note
 
 
+async def test_the_note_of_an_abort_names_no_statement_that_was_recovered_from(tdd):
+    async with tdd.test_context("aborts", timeout=1.0) as context:
+        connection = context.connection
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            async with connection.transaction():
+                await connection.execute("SELECT 1/0")
+        await connection.execute("SELECT 1")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await connection.prepare("SELECT * FROM not_there")
+        with pytest.raises(asyncpg.InFailedSQLTransactionError) as told:
+            await connection.execute("SELECT 3")
+    (note,) = told.value.__notes__
+    assert "1/0" not in note
+
+
 async def test_arguments_may_be_named_as_in_asyncpg(tdd):
     async with tdd.test_context() as context:
         connection = context.connection

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 from tests.integration.isolation.conftest import ask
@@ -56,14 +58,49 @@ async def test_what_broke_is_nobodys(make):
 
 
 async def test_its_connections_count_with_the_others_beside_the_pool(make):
-    tdd = make(pool_size=1, pool_max_overflow=3)
+    tdd = make(pool_size=1, pool_max_overflow=3, pool_timeout=2)
     single = [await tdd.manager.open_connection(TDDTestContext(f"single {n}")) for n in range(2)]
     pool = await tdd.manager.asyncpg_pool()
-    assert pool.get_max_size() == 1
-    with pytest.raises(PoolExhausted, match="single 0"):
-        await tdd.manager.open_connection(TDDTestContext("one too many"))
+    async with pool.acquire(), tdd.test_context("a test"):
+        assert tdd.backends() == 4
+        with pytest.raises(PoolExhausted, match="single 0"):
+            await tdd.manager.open_connection(TDDTestContext("one too many"))
+        with pytest.raises(PoolExhausted, match="single 0"):
+            await pool.acquire()
     for connection in single:
         await tdd.manager.close_connection(connection)
+
+
+async def test_what_it_keeps_idle_makes_way(make):
+    """Also for a single connection when it has used all places before."""
+    tdd = make(pool_size=1, pool_max_overflow=2, pool_timeout=2)
+    pool = await tdd.manager.asyncpg_pool()
+    async with pool.acquire(), pool.acquire():
+        pass
+    single = [await tdd.manager.open_connection(TDDTestContext(f"single {n}")) for n in range(2)]
+    async with tdd.test_context("a test"):
+        assert tdd.backends() <= 3
+    for connection in single:
+        await tdd.manager.close_connection(connection)
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_all_places_can_be_taken(make):
+    """In the smallest of settings: one for the test, one beside it."""
+    tdd = make(pool_size=1, pool_max_overflow=1, pool_timeout=2)
+    async with tdd.test_context("a test") as context:
+        single = await tdd.manager.open_connection(TDDTestContext("single"))
+        assert await single.fetchval("SELECT 1") == await context.connection.fetchval("SELECT 1")
+        await tdd.manager.close_connection(single)
+
+
+async def test_closing_it_is_bounded(make, monkeypatch):
+    monkeypatch.setattr("dataflow.testing.isolation.plain_pool.CLOSE_TIMEOUT_S", 0.5)
+    tdd = make()
+    pool = await tdd.manager.asyncpg_pool()
+    await pool.acquire()
+    async with asyncio.timeout(20):
+        await pool.close()
 
 
 async def test_none_is_allowed(make):
@@ -79,5 +116,12 @@ async def test_a_server_that_lets_nobody_in_is_told_in_words(make, admin_dsn):
         await tdd.manager.initialize(admin_dsn.with_database("plain_pool_test").url())
     finally:
         ask(admin_dsn, "DROP DATABASE plain_pool_test WITH (FORCE)")
+    pool = await tdd.manager.asyncpg_pool()
     with pytest.raises(MissingDatabase, match="has no database 'plain_pool_test'"):
-        await tdd.manager.asyncpg_pool()
+        await pool.fetchval("SELECT 1")
+    ask(admin_dsn, "CREATE DATABASE plain_pool_test OWNER dataflow_test")
+    try:
+        assert await pool.fetchval("SELECT 1") == 1
+        await tdd.close()
+    finally:
+        ask(admin_dsn, "DROP DATABASE plain_pool_test WITH (FORCE)")

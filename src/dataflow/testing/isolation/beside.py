@@ -3,61 +3,99 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
 
 import asyncpg
 
+from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.chosen import ChosenServer
 from dataflow.testing.isolation.context import TDDTestContext
-from dataflow.testing.isolation.loops import LoopBound
-from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
-from dataflow.testing.isolation.plain_pool import OPTIONS, PlainPool, new_holder
+from dataflow.testing.isolation.loops import LoopBound, drop_idle
+from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.plain_pool import PlainPool, Terms, new_holder
 from dataflow.testing.isolation.pool import close_quietly, pool_exhausted, terminate
 
 if TYPE_CHECKING:
     from dataflow.testing.settings import Settings
 
+OPTIONS = (
+    "DATAFLOW_TDD_POOL_MAX_OVERFLOW, --tdd-pool-max-overflow; DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections"
+)
+_LOOK_EVERY_S = 0.01
+
+Room = Callable[[], AbstractAsyncContextManager[None]]
+
 
 class Beside:
-    """Single connections, counted against a limit, and plain `asyncpg.Pool` objects, one per event loop."""
+    """Single connections, and plain pools, one per event loop; all together counted against a limit.
+
+    :param room: to be held while a connection is opened: the limit of all connections of the process.
+    """
 
     def __init__(
-        self, settings: Callable[[], Settings], chosen: ChosenServer, who: Callable[[], str | None]
+        self, settings: Callable[[], Settings], chosen: ChosenServer, room: Room, who: Callable[[], str | None]
     ) -> None:
         self._settings = settings
         self._chosen = chosen
+        self._room = room
         self._who = who
         self._open: dict[PhysicalConnection, TDDTestContext] = {}
         self._opening = 0
-        self._pools: LoopBound[PlainPool] = LoopBound(self._make_pool, _close_pool)
+        self._pools: LoopBound[PlainPool] = LoopBound(self._make_pool, PlainPool.close)
         self._of_loop: LoopBound[set[PhysicalConnection]] = LoopBound(set, _close_each)
 
-    def __len__(self) -> int:
-        return len(self._open) + self._opening + sum(pool.get_size() for pool in self._pools)
+    @property
+    def open_size(self) -> int:
+        """How many are open, without those that are being opened."""
+        return len(self._open) + sum(pool.get_size() for pool in self._pools)
 
     @property
     def holders(self) -> tuple[TDDTestContext, ...]:
         pooled = (holder for pool in self._pools for holder in pool.holders)
         return (*self._open.values(), *pooled)
 
-    async def open(self, context: TDDTestContext, connect: Callable[[], Any]) -> PhysicalConnection:
+    async def open(self, context: TDDTestContext) -> PhysicalConnection:
         """
         :raises PoolExhausted: there are as many as the settings allow.
         """
-        limit = self._settings().max_beside_pool
-        if len(self) >= limit:
-            raise pool_exhausted(context, 0, limit, self.holders, OPTIONS)
-        self._opening += 1
-        try:
-            physical: PhysicalConnection = await connect()
-        finally:
-            self._opening -= 1
+        async with self._place(context, limit_s=0.0):
+            physical = await self._chosen.connect()
         context.take()
         self._open[physical] = context
         self._of_loop.take_dead()
         self._of_loop.of_running_loop().add(physical)
         return physical
+
+    @asynccontextmanager
+    async def _place(self, context: TDDTestContext, limit_s: float) -> AsyncIterator[None]:
+        """Open a connection inside. What plain pools keep idle makes way; what is held is waited for."""
+        deadline = monotonic() + limit_s
+        while not self._take_place():
+            if monotonic() >= deadline:
+                raise pool_exhausted(context, limit_s, self._limit, self.holders, OPTIONS)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            async with self._room():
+                yield
+        finally:
+            self._opening -= 1
+
+    def _take_place(self) -> bool:
+        for pool in self._pools.take_dead():
+            _terminate_pool(pool)
+        if self.open_size + self._opening >= self._limit:
+            for loop, pool in self._pools.items():
+                drop_idle(loop, pool)
+        has_place = self.open_size + self._opening < self._limit
+        self._opening += has_place
+        return has_place
+
+    @property
+    def _limit(self) -> int:
+        return self._settings().max_beside_pool
 
     async def close(self, physical: PhysicalConnection) -> None:
         self._open.pop(physical, None)
@@ -75,7 +113,7 @@ class Beside:
 
     async def pool(self) -> asyncpg.Pool:
         """
-        :raises PoolExhausted: the settings allow no connection beside the pool of the tests, or no more.
+        :raises PoolExhausted: the settings allow no connection beside the pool of the tests.
         """
         self._pools.take_dead()
         pool = self._pools.of_running_loop()
@@ -102,27 +140,24 @@ class Beside:
         settings = self._settings()
         server = self._chosen.current
         assert server is not None, "whoever asks for a pool has chosen a server"
-        most = settings.max_beside_pool - len(self)
-        if most < 1:
-            limit = settings.max_beside_pool
-            raise pool_exhausted(new_holder(self._who), 0, limit, self.holders, OPTIONS)
+        if self._limit < 1:
+            raise pool_exhausted(new_holder(self._who), 0, self._limit, self.holders, OPTIONS)
         return PlainPool(
-            server.dsn,
-            min_size=min(3, most),
-            max_size=most,
-            limit_s=settings.pool_timeout,
-            command_timeout=settings.timeout,
-            who=self._who,
+            Terms(
+                dsn=server.dsn,
+                max_size=self._limit,
+                limit_s=settings.pool_timeout,
+                command_timeout=settings.timeout,
+                place=lambda: self._place(new_holder(self._who), settings.pool_timeout),
+                exhausted=self._exhausted,
+                who=self._who,
+            )
         )
 
-
-async def _close_pool(pool: asyncpg.Pool) -> None:
-    """In bounded time: by itself it waits for every connection that somebody forgot to release."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
+    def _exhausted(self, waited_s: float) -> PoolExhausted | None:
+        if len(self.holders) < self._limit:
+            return None
+        return pool_exhausted(new_holder(self._who), waited_s, self._limit, self.holders, OPTIONS)
 
 
 async def _close_each(opened: set[PhysicalConnection]) -> None:

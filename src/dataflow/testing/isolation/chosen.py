@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 # Seconds that a run waits for a server that is just being started again. It does so once: after that a server
 # that is gone is refused at once, so that a thousand tests do not wait a thousand times.
 RESTART_PATIENCE_S = 10.0
+# A server that could not be used is not tried again for each of a thousand tests, if trying takes that long.
 _SLOW_FAILURE_S = 1.0
+_FAILURE_LASTS_S = 10.0
 
 ChooseServer = Callable[["Settings", "Dsn | None"], Awaitable["Server"]]
 
@@ -44,7 +46,7 @@ class ChosenServer:
         self.current: Server | None = None
         self._dsn: Dsn | None = None
         self._gone = False
-        self._failed: tuple[object, ServerError] | None = None
+        self._failed: tuple[object, ServerError, float] | None = None
         self._restarts = 0
         self._up_since: object = None
         self.suspect = False  # somebody found a connection ended: it is worth asking why
@@ -104,9 +106,9 @@ class ChosenServer:
             log.debug("gave back: %s", server.description)
 
     async def _choose_once(self, dsn: Dsn | None) -> Server:
-        """Choose. What failed slowly is not tried again with the same settings: each test would wait for it."""
+        """Choose. What failed slowly is not tried again for a while: each test would wait for it."""
         asked = (self._settings(), dsn)
-        if self._failed is not None and self._failed[0] == asked:
+        if self._failed is not None and self._failed[0] == asked and monotonic() < self._failed[2]:
             error = self._failed[1]
             raise type(error)(error.what, cause=error.cause, remedy=error.remedy, option=error.option)
         started = perf_counter()
@@ -114,7 +116,7 @@ class ChosenServer:
             return await self._choose(*asked)
         except ServerError as error:
             if perf_counter() - started > _SLOW_FAILURE_S:
-                self._failed = asked, error
+                self._failed = asked, error, monotonic() + _FAILURE_LASTS_S
             raise
 
     def _adopt(self, server: Server, dsn: Dsn | None, duration_ms: float) -> Server:

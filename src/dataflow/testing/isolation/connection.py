@@ -210,8 +210,10 @@ class TestConnection(_Connection):
         try:
             result = await getattr(physical, name)(query if table is None else table, *args, **kwargs)
             failed = False
+            self.log.failed = None
             return result
         except TimeoutError as error:
+            self.log.failed = query
             raise self.timed_out(query, started, kwargs.get("timeout")) from error
         except asyncpg.InternalClientError as error:
             raise self._lost() from error  # the server's last words came while nobody asked

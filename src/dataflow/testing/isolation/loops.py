@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from dataflow.testing.errors import PoolExhausted
@@ -78,6 +78,17 @@ class LoopBound(Generic[T]):
         self._closers.clear()
 
 
+class RoomTerms(NamedTuple):
+    """:param most: connections of the process in all. :param beside: how many of them are in no pool of tests.
+    :param timeout_s: seconds to wait for a place. :param holders: whoever has a connection now.
+    """
+
+    most: int
+    beside: Callable[[], int]
+    timeout_s: float
+    holders: Callable[[], tuple[TDDTestContext, ...]]
+
+
 class LoopPools:
     """The connection pools of all loops of this process."""
 
@@ -93,16 +104,15 @@ class LoopPools:
         return self._pools.existing()
 
     @asynccontextmanager
-    async def room(self, limit: Callable[[], int], timeout: float) -> AsyncIterator[None]:
-        """Open a connection inside. Idle ones of other loops are closed for it, held ones are waited for.
+    async def room(self, terms: RoomTerms) -> AsyncIterator[None]:
+        """Open a connection inside. Idle ones of all loops make way, held ones are waited for.
 
-        :param limit: how many may be open in all loops. :param timeout: seconds to wait.
-        :raises PoolExhausted: there are as many all the time; it names the holders.
+        :raises PoolExhausted: there are as many as may be all the time; it names the holders.
         """
-        deadline = monotonic() + timeout
-        while not self._take_place(limit()):
+        deadline = monotonic() + terms.timeout_s
+        while not self._take_place(terms):
             if monotonic() >= deadline:
-                raise _no_room(timeout, limit(), [holder for pool in self._pools for holder in pool.holders])
+                raise _no_room(terms)
             await asyncio.sleep(_LOOK_EVERY_S)
         try:
             yield
@@ -110,19 +120,20 @@ class LoopPools:
             with self._threads:
                 self._opening -= 1
 
-    def _take_place(self, limit: int) -> bool:
+    def _take_place(self, terms: RoomTerms) -> bool:
         self.abandon_dead()
         own = self._pools.of_running_loop()
         with self._threads:
-            others = [(loop, pool) for loop, pool in self._pools.items() if pool is not own]
-            while self._in_all() >= limit and others:
-                _drop_idle(*others.pop())
-            has_place = self._in_all() < limit
+            # That of the running loop comes last.
+            pools = sorted(self._pools.items(), key=lambda item: item[1] is own)
+            while self._in_all(terms) >= terms.most and pools:
+                drop_idle(*pools.pop(0))
+            has_place = self._in_all(terms) < terms.most
             self._opening += has_place
             return has_place
 
-    def _in_all(self) -> int:
-        return self._opening + sum(pool.open_size for pool in self._pools)
+    def _in_all(self, terms: RoomTerms) -> int:
+        return self._opening + terms.beside() + sum(pool.open_size for pool in self._pools)
 
     def abandon_dead(self) -> None:
         """Hang up what was left behind by loops that ended without closing their generators."""
@@ -139,20 +150,24 @@ class LoopPools:
         self._pools.clear()
 
 
-def _drop_idle(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:
+class Idle(Protocol):
+    def drop_idle(self) -> object: ...
+
+
+def drop_idle(loop: asyncio.AbstractEventLoop, pool: Idle) -> None:
     """At once, or soon where the loop runs in another thread, since only there a transport may be touched."""
-    if not loop.is_running():
+    if not loop.is_running() or loop is asyncio._get_running_loop():
         pool.drop_idle()
         return
     with contextlib.suppress(RuntimeError):  # it was closed in this instant, and its pool with it
         loop.call_soon_threadsafe(pool.drop_idle)
 
 
-def _no_room(waited_s: float, limit: int, holders: list[TDDTestContext]) -> PoolExhausted:
-    lines = "".join(f"\n    - {holder.describe()}" for holder in holders)
+def _no_room(terms: RoomTerms) -> PoolExhausted:
+    lines = "".join(f"\n    - {holder.describe()}" for holder in terms.holders())
     return PoolExhausted(
-        f"no connection could be opened within {waited_s:g} s: the event loops of this process may have {limit} "
-        f"in all, which are held by:{lines}",
+        f"no connection could be opened within {terms.timeout_s:g} s: this process may have {terms.most} in all, "
+        f"which are held by:{lines}",
         cause="tests run in several event loops at the same time, or a connection was not given back",
         remedy="allow more connections, or let fewer tests run at a time",
         option="DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
 from dataflow.testing.isolation.connecting import read_address
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
-from dataflow.testing.isolation.loops import LoopPools
+from dataflow.testing.isolation.loops import LoopPools, RoomTerms
 from dataflow.testing.isolation.outcomes import not_begun, released
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
@@ -55,7 +56,7 @@ class TDDDatabaseManager:
         self._who = who
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
-        self._beside = Beside(settings, self._chosen, who)
+        self._beside = Beside(settings, self._chosen, self._room, who)
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
         self._polluted: tuple[Dsn, str] | None = None  # an address, and what happened there
@@ -211,7 +212,7 @@ class TDDDatabaseManager:
         """
         context.owner = context.owner or self._who()
         await self.ensure_server()
-        return await self._beside.open(context, self._connect)
+        return await self._beside.open(context)
 
     async def close_connection(self, physical: PhysicalConnection) -> None:
         """Close a connection of `open_connection`. Idempotent."""
@@ -228,9 +229,10 @@ class TDDDatabaseManager:
     def discard(self, context: TDDTestContext) -> None:
         """Take a connection away from whoever forgot to give it back: close it, without waiting."""
         if context in self._active:
-            connection, pool = self._active[context]
-            physical = connection.physical
-            self._drop(context)
+            connection, pool = self._active.pop(context)
+            self._transactions.forget(context)
+            context.detach()
+            physical, _ = connection.detach()
             terminate(physical)
             pool.release(physical, reusable=False)
         self._beside.discard(context)
@@ -263,9 +265,19 @@ class TDDDatabaseManager:
         )
 
     async def _connect(self) -> PhysicalConnection:
-        settings = self._settings()
-        async with self._pools.room(lambda: settings.max_connections - len(self._beside), settings.pool_timeout):
+        async with self._room():
             return await self._chosen.connect()
+
+    def _room(self) -> AbstractAsyncContextManager[None]:
+        settings = self._settings()
+        return self._pools.room(
+            RoomTerms(
+                settings.max_connections,
+                lambda: self._beside.open_size,
+                settings.pool_timeout,
+                lambda: self.active_contexts,
+            )
+        )
 
     async def _checkout(self, context: TDDTestContext) -> tuple[TestConnection, bool]:
         pool = self._pools.of_running_loop()

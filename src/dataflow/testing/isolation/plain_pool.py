@@ -5,50 +5,56 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 
 import asyncpg
 
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.connecting import explain
 from dataflow.testing.isolation.context import TDDTestContext
-from dataflow.testing.isolation.physical import PhysicalConnection
-from dataflow.testing.isolation.pool import pool_exhausted, terminate
-
-if TYPE_CHECKING:
-    from dataflow.testing.dsn import Dsn
+from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, PhysicalConnection
+from dataflow.testing.isolation.pool import terminate
 
 
-OPTIONS = (
-    "DATAFLOW_TDD_POOL_MAX_OVERFLOW, --tdd-pool-max-overflow; DATAFLOW_TDD_MAX_CONNECTIONS, --tdd-max-connections"
-)
-
-
-class PlainPool(asyncpg.Pool):
-    """Its connections are in no transaction, and commit.
+class Terms(NamedTuple):
+    """What a plain pool goes by.
 
     :param limit_s: seconds that `acquire` waits unless told otherwise, and that opening a connection may take.
+    :param place: to be held while a connection is opened; waits until there may be one more.
+    :param exhausted: the error when a wait was in vain because all places are taken; None: they are not.
     :param who: names whoever asks for a connection.
     """
 
-    def __init__(
-        self,
-        dsn: Dsn,
-        *,
-        min_size: int,
-        max_size: int,
-        limit_s: float,
-        command_timeout: float,
-        who: Callable[[], str | None],
-    ) -> None:
-        sizes = {"min_size": min_size, "max_size": max_size}
-        times = {"timeout": limit_s, "command_timeout": command_timeout}
-        kind = {"connection_class": PhysicalConnection}
-        super().__init__(**_defaults() | _without_jit(dsn.asyncpg_arguments()) | sizes | times | kind)
-        self._dsn = dsn
-        self._limit_s = limit_s
-        self._who = who
+    dsn: Dsn
+    max_size: int
+    limit_s: float
+    command_timeout: float
+    place: Callable[[], AbstractAsyncContextManager[None]]
+    exhausted: Callable[[float], PoolExhausted | None]
+    who: Callable[[], str | None]
+
+
+class PlainPool(asyncpg.Pool):
+    """Its connections are in no transaction, and commit. They are opened when they are needed."""
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__(
+            **_defaults()
+            | _without_jit(terms.dsn.asyncpg_arguments())
+            | {
+                "min_size": 0,
+                "max_size": terms.max_size,
+                "timeout": terms.limit_s,
+                "command_timeout": terms.command_timeout,
+                "connection_class": PhysicalConnection,
+                "connect": self._open_one,
+            }
+        )
+        self._terms = terms
         self._lent: dict[Any, TDDTestContext] = {}
-        self._opening = asyncio.Lock()
+        self._opening_once = asyncio.Lock()
 
     @property
     def holders(self) -> tuple[TDDTestContext, ...]:
@@ -56,26 +62,42 @@ class PlainPool(asyncpg.Pool):
         return tuple(self._held().values())
 
     async def open(self) -> None:
-        """Open the first connections; many may ask at a time.
+        """Make it usable; many may ask at a time. Nothing is opened yet."""
+        async with self._opening_once:
+            await self
 
+    async def close(self) -> None:
+        """In bounded time: asyncpg's own waits for every connection that somebody forgot to release."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await super().close()
+        except TimeoutError:
+            self.terminate()
+
+    async def _open_one(self, *args: Any, **kwargs: Any) -> Any:
+        """
         :raises ServerError: the server cannot be entered.
         """
-        async with self._opening:
+        async with self._terms.place():
             try:
-                await self
+                return await asyncpg.connect(*args, **kwargs)
             except Exception as error:  # whatever it is: the frames of the driver show the password
-                raise explain(error, self._dsn, self._limit_s) from None
+                raise explain(error, self._terms.dsn, self._terms.limit_s) from None
 
     async def _acquire(self, timeout: float | None) -> Any:
         """
         :raises PoolExhausted: no connection became free in time; it names who holds what.
+        :raises ServerError: a new one could not be opened.
         """
-        context = new_holder(self._who)
-        limit_s = self._limit_s if timeout is None else timeout
+        context = new_holder(self._terms.who)
+        limit_s = self._terms.limit_s if timeout is None else timeout
         try:
             connection = await super()._acquire(limit_s)  # type: ignore[misc]  # the stubs do not tell it
-        except TimeoutError:
-            raise pool_exhausted(context, limit_s, self.get_max_size(), self.holders, OPTIONS) from None
+        except TimeoutError as error:
+            if isinstance(error, PoolExhausted):
+                raise
+            exhausted = self._terms.exhausted(limit_s)
+            raise exhausted or explain(error, self._terms.dsn, limit_s) from None
         context.take()
         self._lent[connection] = context
         return connection
@@ -89,6 +111,12 @@ class PlainPool(asyncpg.Pool):
         for connection in [lent for lent, holder in self._held().items() if holder is context]:
             del self._lent[connection]
             terminate(connection._con)
+
+    def drop_idle(self) -> None:
+        """Close what nobody holds, without waiting."""
+        for holder in self._holders:  # type: ignore[attr-defined]  # the stubs do not tell it
+            if holder.is_connected() and holder._in_use is None:
+                holder.terminate()
 
     def _held(self) -> dict[Any, TDDTestContext]:
         # A connection that was closed went back to the pool by itself.

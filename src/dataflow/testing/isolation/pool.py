@@ -239,11 +239,12 @@ async def close_quietly(connection: PhysicalConnection) -> None:
 
 def terminate(connection: PhysicalConnection) -> None:
     """Close a connection without waiting, also when its loop does not run any more."""
+    if connection.pid != os.getpid():
+        return  # a forked child has the same socket: what it sends or shuts is its parent's
     log.debug("hung up a connection")
     with contextlib.suppress(RuntimeError):  # "Event loop is closed"
         connection.terminate()
-    # A forked child has the same socket: what it shuts is shut for its parent too.
-    if connection.pid == os.getpid() and not _in_its_loop(connection):
+    if not _in_its_loop(connection):
         hang_up(connection)
 
 

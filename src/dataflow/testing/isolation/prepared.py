@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+import asyncpg
 from asyncpg.cursor import Cursor, CursorFactory, CursorIterator
 from asyncpg.prepared_stmt import PreparedStatement
 
@@ -28,12 +29,26 @@ def _telling(name: str, kind: type) -> Callable[..., Any]:
         try:
             return await original(self, *args, **kwargs)
         except TimeoutError as error:
-            handle = self._connection.handle
-            if handle is None:
-                raise
-            raise handle.timed_out(self._query, started, kwargs.get("timeout")) from error
+            raise _told(self._connection, self._query, started, kwargs.get("timeout"), error) from error
+        except asyncpg.PostgresError:
+            _note_failure(self._connection, self._query)
+            raise
 
     return method
+
+
+def _told(connection: Any, query: str, started: float, given: float | None, error: Exception) -> Exception:
+    handle = connection.handle
+    if handle is None:
+        return error
+    handle.log.failed = query
+    told: Exception = handle.timed_out(query, started, given)
+    return told
+
+
+def _note_failure(connection: Any, query: str) -> None:
+    if connection.handle is not None:
+        connection.handle.log.failed = query
 
 
 def _subclass(kind: type, *names: str) -> type:
@@ -44,7 +59,7 @@ def _subclass(kind: type, *names: str) -> type:
 _Statement: Any = _subclass(
     PreparedStatement, "fetch", "fetchrow", "fetchval", "fetchmany", "executemany", "explain"
 )
-_Cursor: Any = _subclass(Cursor, "fetch", "fetchrow", "forward", "_init")
+_Cursor: Any = _subclass(Cursor, "fetch", "fetchrow", "forward")
 _Iterator: Any = _subclass(CursorIterator, "__anext__")
 
 
@@ -58,11 +73,20 @@ class _StatementWithCursor(_Statement):  # type: ignore[misc]
 class _Factory(CursorFactory):
     __slots__ = ()
 
+    # asyncpg's own, which its type stubs do not tell.
+    _connection: Any
+    _query: str
+    _timeout: float | None
+
     def __aiter__(self) -> Any:
         return told(super().__aiter__())
 
     def __await__(self) -> Any:
-        cursor = yield from super().__await__()
+        started = perf_counter()
+        try:
+            cursor = yield from super().__await__()
+        except TimeoutError as error:
+            raise _told(self._connection, self._query, started, self._timeout, error) from error
         return told(cursor)
 
 

@@ -29,14 +29,13 @@ from dataflow.testing.server.protocol import KeeperConfig, Message, ServerStatus
 from dataflow.testing.server.reception import Reception, Visitor
 from dataflow.testing.server.roster import Roster
 from dataflow.testing.server.stock import Administration, Stock
+from dataflow.testing.server.visitors import visitors_that_stay
 
 # How often it looks whether its files are still there: a removed cache must not leave a server behind.
 CHECK_S = 2.0
 # Housekeeping waits for a moment without requests, but not for ever.
 QUIET_S = 0.1
 PUT_OFF_S = 1.0
-# Whoever asks for a stop may have closed a session just before.
-LEAVING_S = 0.5
 # A server that dies under its users is started again, but not for ever.
 RESTARTS = 3
 RESTARTS_WITHIN_S = 600.0
@@ -134,8 +133,11 @@ class Keeper:
         return protocol.ok(**self._current_status().dump())
 
     def _stop(self, visitor: Visitor, message: Message) -> Message:
-        users = self._roster.users + self._visitors_that_stay()
-        if users and not message.get("force"):
+        force = bool(message.get("force"))
+        users = self._roster.users
+        if not force:
+            users += visitors_that_stay(self._stock.administration, self._stock.on_lease)
+        if users and not force:
             raise ServerInUse(
                 f"the server is in use and was not stopped; its users:{protocol.users_text(users)}",
                 remedy="wait until they are done, or stop it all the same: their statements will fail",
@@ -143,20 +145,6 @@ class Keeper:
             )
         self._stopping = "asked to"
         return protocol.ok()
-
-    def _visitors_that_stay(self) -> tuple[User, ...]:
-        """Who is in a database that is not leased, and does not go at once as those do that have just closed."""
-        leased = self._stock.on_lease
-        deadline = time.monotonic() + LEAVING_S
-        while True:
-            try:
-                visitors = [v for v in self._stock.administration.visitors() if v.database not in leased]
-            except Exception as error:  # a server that cannot be asked may be stopped all the more
-                log.warning("nobody can tell who is in: %s", error)
-                return ()
-            if not visitors or time.monotonic() >= deadline:
-                return tuple(visitors)
-            time.sleep(0.01)
 
     def _pin(self, visitor: Visitor, message: Message) -> Message:
         self._roster.pinned = bool(message["pinned"])

@@ -150,7 +150,11 @@ def converse(place: Place, do: str, fields: Message, *, pinned: bool = False) ->
     while True:
         link = open_link(place.instance, ANSWER_LIMIT_S)
         if link is None:
-            started = ensure_running(place, deadline, pinned=pinned) or started
+            try:
+                started = ensure_running(place, deadline, pinned=pinned) or started
+            except FileNotFoundError:  # somebody removed the files of servers that do not run
+                if time.monotonic() > deadline:
+                    raise
             continue
         try:
             return link, link.ask(do, **fields), started

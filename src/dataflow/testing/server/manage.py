@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import ServerError
+from dataflow.testing.errors import ServerError, ServerInUse
 from dataflow.testing.server.cache import cache_root
 from dataflow.testing.server.layout import Instance, Layout
 from dataflow.testing.server.lease import EmbeddedOptions, converse, database_dsn, locate
@@ -76,9 +76,20 @@ def stop_server(options: EmbeddedOptions, port: int | None = None, force: bool =
 def stop_all(options: EmbeddedOptions, force: bool = False) -> int:
     """Stop all servers of the cache directory, whichever programs they use; returns how many ran.
 
-    :raises ServerInUse: somebody uses one of them, and `force` is not set.
+    :raises ServerInUse: somebody uses one of them, and `force` is not set; the others are stopped.
     """
-    return sum(_stop(instance, force=force) for instance in _instances(options))
+    stopped, refusals = 0, []
+    for instance in _instances(options):
+        try:
+            stopped += _stop(instance, force=force)
+        except ServerInUse as error:
+            refusals.append(error)
+    if refusals:
+        what = "\n".join(error.what for error in refusals)
+        raise ServerInUse(
+            f"{stopped} stopped, {len(refusals)} not:\n{what}", remedy=refusals[0].remedy, option="--force"
+        )
+    return stopped
 
 
 def _stop(instance: Instance, *, force: bool) -> bool:

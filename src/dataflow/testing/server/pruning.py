@@ -15,8 +15,9 @@ from dataflow.testing.server.locks import FileLock
 def prune_servers(options: EmbeddedOptions) -> tuple[Path, ...]:
     """Remove the files of servers that do not run, and of programs that no server is left of; returns which.
 
-    The server that test runs of this installation share is kept. What another process uses is not touched: only
-    the holder of a server's lock removes its files, and the kernel keeps that lock for whoever lives.
+    The server that test runs of this installation share is kept. Only the holder of a server's lock removes its
+    files, and the kernel keeps that lock for whoever lives. Pristine clusters and copies of programs go when no
+    server of theirs is left; whoever starts one in that instant makes them anew.
     """
     place = locate(options)
     removed = [path for path in _directories(place.layout.servers) if path != place.instance.directory]

@@ -76,6 +76,10 @@ class Administration:
     def rows(self, query: str, *values: object) -> list[tuple[str, str, float, int]]:
         return self._connected().execute(query.encode(), values).fetchall()
 
+    def abandon(self) -> None:
+        """Let go of a session that does not answer; somebody may still wait for it."""
+        self._connection = None
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
