@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -49,6 +50,7 @@ class Runtime:
         self.who: Callable[[], str | None] = lambda: None  # what runs now: a test, or a wider fixture
         self._used = False
         self._pid = os.getpid()
+        self._making = threading.RLock()  # the first ones to need something may come in several threads
         self._settings: Settings | None = None
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
@@ -107,11 +109,12 @@ class Runtime:
 
     @property
     def transactions(self) -> TDDTransactionManager:
-        if self._transactions is None:
-            from dataflow.testing.isolation.rollback import TDDTransactionManager
+        with self._making:
+            if self._transactions is None:
+                from dataflow.testing.isolation.rollback import TDDTransactionManager
 
-            self._transactions = TDDTransactionManager()
-        return self._transactions
+                self._transactions = TDDTransactionManager()
+            return self._transactions
 
     @cached_property
     def contexts(self) -> Any:
@@ -122,6 +125,12 @@ class Runtime:
 
     @property
     def manager(self) -> TDDDatabaseManager:
+        if self._manager is None:
+            with self._making:
+                return self._make_manager()
+        return self._manager
+
+    def _make_manager(self) -> TDDDatabaseManager:
         if self._manager is None:
             from dataflow.testing.isolation.manager import TDDDatabaseManager
 
@@ -243,13 +252,16 @@ def _this_process() -> str:
 
 
 _runtime: Runtime | None = None
+_making = threading.Lock()
 
 
 def runtime() -> Runtime:
     """The runtime of this process; made at the first call."""
     global _runtime
     if _runtime is None:
-        _runtime = Runtime()
+        with _making:
+            if _runtime is None:
+                _runtime = Runtime()
     return _runtime
 
 
