@@ -54,6 +54,8 @@ class Beside:
 
     @property
     def holders(self) -> tuple[TDDTestContext, ...]:
+        if not self._open and not self._pools:
+            return ()  # asked after each test
         pooled = (holder for pool in self._pools for holder in pool.holders)
         return (*self._open.values(), *pooled)
 

@@ -55,6 +55,9 @@ class LoopBound(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._objects.values()))
 
+    def __bool__(self) -> bool:
+        return bool(self._objects)
+
     def items(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
         return list(self._objects.items())
 
