@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest test-pythons benchmarks clean
+.PHONY: demo test lint types contracts pytest exactness test-pythons benchmarks clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -24,6 +24,14 @@ contracts: $(STAMP)
 
 pytest: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/run.sh
+
+# Run by hand: many more programs than in each test run (see tests/exactness), and 5,000 leases in a row.
+EXACTNESS_PROGRAMS ?= 10000
+EXACTNESS_SEED ?= $(shell date +%s)
+
+exactness: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" EXACTNESS_PROGRAMS=$(EXACTNESS_PROGRAMS) EXACTNESS_SEED=$(EXACTNESS_SEED) \
+		LEASES=5000 sh tests/run.sh -n 0 -s --timeout 0 tests/exactness tests/integration/lease/test_many.py
 
 # Run by hand: the suite under each other Python that we support, and with the oldest asyncpg that we say works.
 # They are found on PATH and among those of pyenv; others: make test-pythons PYTHONS="/opt/python3.13/bin/python3"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import overhead, startup
+from benchmarks import overhead, resets, startup
 from benchmarks.setting import describe_machine, scratch
 
-BENCHMARKS = {"overhead": overhead.run, "startup": startup.run}
+BENCHMARKS = {"overhead": overhead.run, "startup": startup.run, "resets": resets.run}
 
 
 def main(names: list[str]) -> int:

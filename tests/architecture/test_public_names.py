@@ -63,7 +63,18 @@ def test_an_unknown_name_fails_as_any_module_does() -> None:
         tdd_support.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["tdd_support", "cli", "runtime"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tdd_support",
+        "cli",
+        "runtime",
+        "template.store",
+        "template.files",
+        "template.function",
+        "template.command",
+    ],
+)
 def test_importing_costs_no_event_loop_no_driver_and_no_pytest(name: str) -> None:
     """Looked at in sys.modules, never in milliseconds."""
     heavy = {"asyncio", "asyncpg", "psycopg", "psutil", "platformdirs", "pytest", "_pytest", "pytest_asyncio"}

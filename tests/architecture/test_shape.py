@@ -64,7 +64,7 @@ def test_the_server_room_needs_no_driver_but_for_its_keeper() -> None:
         for path in (PACKAGE / "testing" / "server").glob("*.py")
         if {"asyncpg", "psycopg"} & imported_roots(path)
     }
-    assert users <= {"testing/server/stock.py", "testing/server/keeper.py", "testing/server/bringup.py"}
+    assert users <= {f"testing/server/{name}.py" for name in ("stock", "keeper", "bringup", "dropping")}
 
 
 def test_the_wheels_python_layer_is_never_imported() -> None:

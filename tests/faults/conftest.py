@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def tcp_server(test_cache: Path) -> Iterator[TcpServer]:
 @pytest.fixture
 def own_cache() -> Iterator[Path]:
     """A cache whose server a test may kill."""
+    with cache_of_its_own() as path:
+        yield path
+
+
+@contextmanager
+def cache_of_its_own() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="f-", ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o755)

@@ -200,7 +200,7 @@ def test_the_sources_of_the_process_are_a_snapshot(monkeypatch: pytest.MonkeyPat
 def test_what_is_not_a_default_is_listed_by_origin() -> None:
     settings = resolve(Sources(environment={"CI": "1", "DATAFLOW_TDD_TIMEOUT": "7"}))
     assert settings.by_origin() == (
-        "CI profile: pool_size 3, max_connections 10, server_idle 0.0",
+        "CI profile: pool_size 3, max_connections 10, server_idle 0.0, spares 1",
         "DATAFLOW_TDD_TIMEOUT: timeout 7.0",
     )
     assert resolve(Sources()).by_origin() == ()

@@ -10,7 +10,10 @@
     |   |-- ServerUnreachable     nothing usable answered; each attempt is listed
     |   |-- WrongPassword         the server refused the credentials
     |   |-- MissingDatabase       the server has no such database
-    |   `-- NotATestDatabase      the guard refused a database that may be a real one
+    |   |-- NotATestDatabase      the guard refused a database that may be a real one
+    |   |-- CannotCreateDatabase  the role may not create databases
+    |   `-- TemplateBusy          others build or use a template for too long
+    |-- SchemaFailed              the schema, or its seed data, could not be built
     |-- PoolExhausted             no connection became free in time (also a TimeoutError)
     |-- ContextError
     |   |-- StaleContext          the test that owned this handle is over
@@ -33,6 +36,7 @@ from __future__ import annotations
 
 __all__ = [
     "BinariesNotFound",
+    "CannotCreateDatabase",
     "ConnectionLeak",
     "ConnectionLost",
     "ContextError",
@@ -44,6 +48,7 @@ __all__ = [
     "PoolExhausted",
     "ResourceError",
     "SavepointGone",
+    "SchemaFailed",
     "ServerError",
     "ServerInUse",
     "ServerStartFailed",
@@ -53,6 +58,7 @@ __all__ = [
     "StatementTimeout",
     "TDDError",
     "TDDModeDisabled",
+    "TemplateBusy",
     "TransactionEnded",
     "TransactionError",
     "WrongEventLoop",
@@ -135,6 +141,18 @@ class MissingDatabase(ServerError):
 
 class NotATestDatabase(ServerError):
     """The database does not look like a test database."""
+
+
+class CannotCreateDatabase(ServerError):
+    """The role may not create databases."""
+
+
+class TemplateBusy(ServerError):
+    """A template database is being built or used by others."""
+
+
+class SchemaFailed(TDDError):
+    """The schema could not be built."""
 
 
 class PoolExhausted(TDDError, TimeoutError):

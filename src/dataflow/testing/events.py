@@ -33,7 +33,7 @@ class ContextReleased(NamedTuple):
     `schema_ms` and `data_ms` are the times that the test's own statements took (DDL and all others).
     `problem`: what was wrong at the end; `harmless` when no other test can notice it. `isolated`: all that it
     did, it did in a transaction that was rolled back, so that nothing of it can have stayed.
-    `opened`: its connection was opened for it.
+    `opened`: its connection was opened for it. `committing`: it had a database of its own instead.
     """
 
     test_id: str
@@ -46,6 +46,7 @@ class ContextReleased(NamedTuple):
     harmless: bool = True
     isolated: bool = True
     opened: bool = False
+    committing: bool = False
 
 
 class ConnectionLeaked(NamedTuple):
@@ -57,7 +58,46 @@ class ConnectionLeaked(NamedTuple):
     last_statement: str | None
 
 
-Event = ServerChosen | ServerRestarted | ContextReleased | ConnectionLeaked
+class TemplateUsed(NamedTuple):
+    """The tables and rows with which databases begin. :param built_ms: None when they were there already."""
+
+    description: str
+    name: str
+    built_ms: float | None
+
+
+class DatabaseMethod(NamedTuple):
+    """How databases are made ready for the next test, and why not faster."""
+
+    description: str
+
+
+class DatabaseReturned(NamedTuple):
+    """A test gave its database back. Times in ms.
+
+    `lent_ms`: until it had it. `ended_ms`: until the last session was gone; `reset_ms`: what making it as it was
+    took. `replaced`: why it had to be replaced by a fresh copy, or None. `fresh`: it asked for a fresh one.
+    `leaked`: sessions that it left behind, in words. `outside`: what it changed outside of its database.
+    `explanation`: what was read in the log and what was done, in lines; empty unless asked for.
+    """
+
+    test_id: str
+    lent_ms: float
+    ended_ms: float
+    reset_ms: float
+    replaced: str | None
+    fresh: bool
+    leaked: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    explanation: tuple[str, ...] = ()
+
+    @property
+    def teardown_ms(self) -> float:
+        return self.ended_ms + self.reset_ms
+
+
+_Database = TemplateUsed | DatabaseMethod | DatabaseReturned
+Event = ServerChosen | ServerRestarted | ContextReleased | ConnectionLeaked | _Database
 Emit = Callable[[Event], None]
 
 

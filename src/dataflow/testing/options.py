@@ -6,6 +6,7 @@ Loaded in every pytest run, so it imports nothing that takes time.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,6 +101,10 @@ def _dsn(text: str) -> Dsn:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _files(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in re.split(r"[,\n]", text))))
 
 
 def _path(text: str) -> Path:
@@ -220,5 +225,61 @@ OPTIONS: tuple[Option, ...] = (
         "DATAFLOW_TDD_POSTGRES_BIN",
         "folder with initdb and postgres, to use instead of the installed wheel",
         _path,
+    ),
+    Option(
+        "schema_sql",
+        "DATAFLOW_TDD_SCHEMA_SQL",
+        "SQL files and folders (a.sql,seeds) that make the tests' tables and seed rows; from pytest's rootdir",
+        _files,
+        default=(),
+    ),
+    Option(
+        "schema_function",
+        "DATAFLOW_TDD_SCHEMA_FUNCTION",
+        "package.module:function that makes them; it gets a connection, or the URL if its parameter is named url",
+        str,
+    ),
+    Option(
+        "schema_command",
+        "DATAFLOW_TDD_SCHEMA_COMMAND",
+        "command that makes them (a migration tool), with the URL in DATABASE_URL; runs in pytest's rootdir",
+        str,
+    ),
+    Option(
+        "schema_files",
+        "DATAFLOW_TDD_SCHEMA_FILES",
+        "files and folders (migrations,seeds.csv) besides, whose change makes the schema stale",
+        _files,
+        default=(),
+    ),
+    Option(
+        "schema_timeout",
+        "DATAFLOW_TDD_SCHEMA_TIMEOUT",
+        "seconds that making the schema may take, and the wait for another process that makes it",
+        _number("seconds", zero=False),
+        default=120.0,
+    ),
+    Option(
+        "database_env",
+        "DATAFLOW_TDD_DATABASE_ENV",
+        "environment variables (DATABASE_URL) that hold the URL of tdd_database during its test",
+        _files,
+        default=(),
+    ),
+    Option(
+        "spares",
+        "DATAFLOW_TDD_SPARES",
+        "copies of the template that one process keeps ready for tests with a database",
+        _whole(0),
+        default=2,
+        container=1,
+        ci=1,
+    ),
+    Option(
+        "explain_reset",
+        "DATAFLOW_TDD_EXPLAIN_RESET",
+        "true: tell for each test with a database what it wrote and how that was undone",
+        parse_bool,
+        default=False,
     ),
 )

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 from dataflow.testing.errors import TDDModeDisabled
 
 if TYPE_CHECKING:
+    from dataflow.testing.databases.access import Access
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.events import Emit, Event
     from dataflow.testing.isolation.context import TDDTestContext
     from dataflow.testing.isolation.manager import TDDDatabaseManager
     from dataflow.testing.isolation.rollback import TDDTransactionManager
     from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.settings import Settings, Sources
+    from dataflow.testing.template.source import SchemaSource
 
 
 class Runtime:
@@ -54,6 +57,7 @@ class Runtime:
         self._settings: Settings | None = None
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
+        self.isolation = "rollback"  # of the test that runs now
 
     @property
     def sources(self) -> Sources:
@@ -123,6 +127,13 @@ class Runtime:
 
         return context
 
+    @cached_property
+    def databases(self) -> Access:
+        """The databases for tests that really commit, and the schema that all tests find."""
+        from dataflow.testing.databases.access import Access
+
+        return Access(lambda: self.settings, self._emit)
+
     @property
     def manager(self) -> TDDDatabaseManager:
         if self._manager is None:
@@ -159,6 +170,23 @@ class Runtime:
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
 
+    async def begin_committing_test(self, test_id: str | None = None, *, fresh: bool = False) -> TDDTestContext:
+        """A context whose connection really commits, in a database of its own, which `end_test` puts back."""
+        from dataflow.testing.isolation.committing import connect_committing
+
+        self.use()
+        contexts = self.contexts
+        context = contexts.TDDTestContext(test_id or "")
+        context.database = self.lend_database(context.test_id, fresh=fresh)
+        try:
+            await connect_committing(context, self.settings)
+        except BaseException:
+            self.take_back_database(context.database)
+            raise
+        context.outer = _running(contexts.get_test_context())
+        contexts.set_test_context(context)
+        return context  # type: ignore[no-any-return]
+
     async def end_test(self, context: TDDTestContext) -> None:
         """Roll the test back and give its connection back.
 
@@ -171,7 +199,19 @@ class Runtime:
                 contexts.clear_test_context()
             else:
                 contexts.set_test_context(outer)
+        if context.database is not None:
+            await self._end_committing_test(context)
+            return
         await self.manager.cleanup_test_connection(context)
+
+    async def _end_committing_test(self, context: TDDTestContext) -> None:
+        from dataflow.testing.isolation.committing import disconnect_committing
+
+        try:
+            self._emit(await disconnect_committing(context))
+        finally:
+            assert context.database is not None
+            self.take_back_database(context.database)
 
     @asynccontextmanager
     async def test_context(self, *args: Any, **kwargs: Any) -> AsyncIterator[TDDTestContext]:
@@ -182,10 +222,36 @@ class Runtime:
         finally:
             await self.end_test(context)
 
+    def lend_database(
+        self, test_id: str, *, source: SchemaSource | None = None, fresh: bool = False
+    ) -> DatabaseLease:
+        """A database with the tables and seed rows of a schema, for one test; `take_back_database` ends that.
+
+        :param source: None for the schema that rollback tests have as well.
+        :param fresh: one that no test has used before, and none will again.
+        :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
+        """
+        self.use()
+        databases = self.databases.on(self.server())
+        return databases.lend(source or self.databases.source, test_id, fresh=fresh)
+
+    def take_back_database(self, lease: DatabaseLease) -> None:
+        """End what the test left in its database, and make that as it was. Idempotent."""
+        self.databases.take_back(lease)
+
     def database_url(self) -> str:
         """URL of the test database, with its password, which its `repr` does not show; for code in no event loop.
 
         :raises ServerError: no server can be used.
+        """
+        from dataflow.testing.dsn import SecretUrl
+
+        return SecretUrl(self.server().dsn.url())
+
+    def server(self) -> Server:
+        """The server in use; chosen now, if none was before. For code that runs in no event loop.
+
+        :raises ServerError: none can be used.
         """
         server = self.manager.server
         if server is None:
@@ -195,9 +261,7 @@ class Runtime:
             # A thread of its own: the current loop of the calling thread stays as it is.
             with ThreadPoolExecutor(max_workers=1) as executor:
                 server = executor.submit(asyncio.run, self.manager.ensure_server()).result()
-        from dataflow.testing.dsn import SecretUrl
-
-        return SecretUrl(server.dsn.url())
+        return server
 
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
@@ -218,6 +282,7 @@ class Runtime:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._manager = self._transactions = self._settings = None
+            self.databases.forget()
 
     def _emit(self, event: Event) -> None:
         self.listener(event)
@@ -228,7 +293,8 @@ class Runtime:
     async def _choose_server(self, settings: Settings, dsn: Dsn | None) -> Server:
         from dataflow.testing.server.choice import choose
 
-        return await choose(settings, dsn, try_login=self._try_login, what=_this_process())
+        server = await choose(settings, dsn, try_login=self._try_login, what=_this_process())
+        return self.databases.serve(server)
 
     async def _try_login(self, dsn: Dsn) -> None:
         from dataflow.testing.isolation.connecting import connect

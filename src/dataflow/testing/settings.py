@@ -46,6 +46,14 @@ class Settings:
     server_idle: float
     cache_dir: Path | None
     postgres_bin: Path | None
+    schema_sql: tuple[str, ...]
+    schema_function: str | None
+    schema_command: str | None
+    schema_files: tuple[str, ...]
+    schema_timeout: float
+    database_env: tuple[str, ...]
+    spares: int
+    explain_reset: bool
     profiles: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -63,7 +71,7 @@ class Settings:
     def explain(self, name: str) -> str:
         """One setting with its origin: ``pool_size 3 (CI profile)``."""
         value = getattr(self, name)
-        shown = ",".join(sorted(value)) if isinstance(value, frozenset) else value
+        shown = ",".join(sorted(value)) if isinstance(value, frozenset | tuple) else value
         if name == "pool_size" and self.pool_max_size < self.pool_size:
             shown = f"{shown}, limited to {self.pool_max_size} by max_connections"
         return f"{name} {'unset' if shown in (None, '') else shown} ({self.origins.get(name, DEFAULT)})"

@@ -32,12 +32,22 @@ if TYPE_CHECKING:
     )
     from dataflow.testing.isolation.manager import TDDDatabaseManager
     from dataflow.testing.isolation.rollback import TDDTransactionManager
+    from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.recipes.performance import debug_performance
     from dataflow.testing.recipes.resources import TDDResourceManager
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
+    from dataflow.testing.template.command import Command
+    from dataflow.testing.template.files import SqlFiles
+    from dataflow.testing.template.function import PythonFunction
+    from dataflow.testing.template.steps import Steps
 
 __all__ = [
+    "Command",
+    "DatabaseLease",
+    "PythonFunction",
     "SchemaTemplates",
+    "SqlFiles",
+    "Steps",
     "TDDDatabaseManager",
     "TDDResourceManager",
     "TDDTestContext",
@@ -87,6 +97,11 @@ _PLACES = {
     "debug_performance": "recipes.performance",
     "TDDResourceManager": "recipes.resources",
     "SchemaTemplates": "recipes.schema_templates",
+    "DatabaseLease": "lease.lease",
+    "Command": "template.command",
+    "SqlFiles": "template.files",
+    "PythonFunction": "template.function",
+    "Steps": "template.steps",
 }
 
 

@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dataflow.testing.cli import doctor, server
+from dataflow.testing.cli import doctor, server, templates
 from dataflow.testing.errors import TDDError
 
-_GROUPS = (doctor, server)
+_GROUPS = (doctor, server, templates)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

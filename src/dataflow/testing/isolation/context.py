@@ -14,6 +14,7 @@ from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContex
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.connection import TestConnection
+    from dataflow.testing.lease.lease import DatabaseLease
 
 ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -40,6 +41,7 @@ class TDDTestContext:
     :param isolation_level: of the test's transaction, in SQL's words; case and underscores do not matter.
     :param timeout: seconds that one statement may take; None: as in the settings.
     :param metadata: yours; the library never reads it.
+    :ivar database: the test's own, for a test that is isolated by a database and not by a rollback; else None.
     :raises SettingsError: unknown isolation level, or a timeout that is not a positive number.
     """
 
@@ -54,6 +56,7 @@ class TDDTestContext:
     setup_s: float = field(default=0.0, init=False, repr=False)
     ending: bool = field(default=False, init=False, repr=False)
     outer: TDDTestContext | None = field(default=None, init=False, repr=False)
+    database: DatabaseLease | None = field(default=None, init=False, repr=False)
     _connection: TestConnection | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -244,7 +244,8 @@ def terminate(connection: PhysicalConnection) -> None:
     log.debug("hung up a connection")
     with contextlib.suppress(RuntimeError):  # "Event loop is closed"
         connection.terminate()
-    if not _in_its_loop(connection):
+    # A forked child has the same socket: what it shuts is shut for its parent too.
+    if connection.pid == os.getpid() and not _in_its_loop(connection):
         hang_up(connection)
 
 

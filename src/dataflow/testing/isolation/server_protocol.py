@@ -8,10 +8,15 @@ from dataflow.testing.dsn import Dsn
 
 
 class Server(Protocol):
-    """A server as this room needs it; `alive` asks without waiting, `restarts` is as of then."""
+    """A server as this room needs it; `alive` asks without waiting, `restarts` is as of then.
+
+    `admin_dsn`: a maintenance database, and the role that may do most there.
+    """
 
     @property
     def dsn(self) -> Dsn: ...
+    @property
+    def admin_dsn(self) -> Dsn: ...
     @property
     def description(self) -> str: ...
     @property

@@ -1,8 +1,4 @@
-"""What kind of statements a string of SQL holds, told from their first words. Pure; no server is asked.
-
-Just enough of PostgreSQL's lexical rules to find where statements begin: quotes, dollar quotes, comments and
-the bodies of SQL-standard functions. It is not a parser and never changes SQL.
-"""
+"""What kind of statements a string of SQL holds, told from their first words. Pure; no server is asked."""
 
 from __future__ import annotations
 
@@ -10,24 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
-_LEXEME_PATTERN = r"""
-      (?P<space>[ \t\r\n\f\v]+ | --[^\r\n]*)
-    | (?P<comment>/\*)
-    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'(?:[ \t\f\v]*[\r\n]\s*'(?:[^'\\]|\\.|'')*')*
-        | '(?:[^']|'')*' | "(?:[^"]|"")*")
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
-    | (?P<end>;)
-    | (?P<other>.)
-    """
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
-
-
-@lru_cache(maxsize=1)
-def _lexeme() -> re.Pattern[str]:
-    """Compiled at first use: it takes milliseconds."""
-    return re.compile(_LEXEME_PATTERN, re.VERBOSE | re.DOTALL)
-
+from dataflow.testing.sql.lexer import Boundary, tokens
 
 _QUERIES = {
     "select",
@@ -131,66 +110,20 @@ _HEAD = 5
 
 def _heads(sql: str) -> Iterator[tuple[str, ...]]:
     head: list[str] = []
-    depth = 0  # of BEGIN ATOMIC … END and CASE … END in the body of a function
-    previous = ""
+    boundary = Boundary()
     single = ";" not in sql
-    for kind, text in _tokens(sql):
-        if kind == "end" and depth == 0:
+    for token in tokens(sql):
+        word = token.word
+        if boundary.passed(token.kind, word):
             if head:
                 yield tuple(head)
-            head, previous = [], ""
-            continue
-        if not head and text == "(":
-            continue
-        word = text.lower() if kind == "word" else text
-        if head and head[0] == "create":
-            depth += _depth_change(previous, word, depth)
-        if kind != "end" and len(head) < _HEAD:
+            head = []
+        elif (head or word != "(") and token.kind not in ("end", "unclosed") and len(head) < _HEAD:
             head.append(word)
         if single and len(head) == _HEAD:
             break  # the rest of a long statement cannot matter
-        previous = word
     if head:
         yield tuple(head)
-
-
-def _depth_change(previous: str, word: str, depth: int) -> int:
-    if previous == "begin" and word == "atomic":
-        return 1
-    if depth and word == "case":
-        return 1
-    return -1 if depth and word == "end" else 0
-
-
-def _tokens(sql: str) -> Iterator[tuple[str, str]]:
-    """Tokens without white space and comments; a quoted string is one token."""
-    position = 0
-    lexeme = _lexeme()
-    while position < len(sql):
-        match = lexeme.match(sql, position)
-        if match is None:  # pragma: no cover - the last alternative matches any character
-            return
-        kind, text = match.lastgroup or "other", match.group()
-        position = match.end()
-        if kind == "comment":
-            position = _after_comment(sql, position)
-        elif kind == "dollar":
-            end = sql.find(text, position)
-            position = len(sql) if end < 0 else end + len(text)
-            yield "quoted", text
-        elif kind != "space":
-            yield kind, text
-
-
-def _after_comment(sql: str, position: int) -> int:
-    depth = 1
-    while depth:
-        edge = _COMMENT_EDGE.search(sql, position)
-        if edge is None:
-            return len(sql)
-        depth += 1 if edge.group() == "/*" else -1
-        position = edge.end()
-    return position
 
 
 def _is_commit(head: tuple[str, ...]) -> bool:

@@ -35,8 +35,10 @@ def _escaped(text: str) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
+    from dataflow.testing.plugin.isolation import HELP
     from dataflow.testing.plugin.run import Run
 
+    config.addinivalue_line("markers", HELP)
     runtime = Runtime(
         command_line=_given((config.getoption(option.ini) for option in OPTIONS), not_given=(None,)),
         ini=_given((config.getini(option.ini) for option in OPTIONS), not_given=(None, "")),
@@ -58,9 +60,10 @@ def _given(values: Iterable[Any], not_given: tuple[str | None, ...]) -> dict[str
 
 
 def _register_fixtures(config: pytest.Config) -> None:
-    from dataflow.testing.plugin import fixtures
+    from dataflow.testing.plugin import database_fixtures, fixtures
 
     config.pluginmanager.register(fixtures, "dataflow-tdd-fixtures")
+    config.pluginmanager.register(database_fixtures, "dataflow-tdd-database-fixtures")
     if _pytest_asyncio_is_active(config):
         from dataflow.testing.plugin import async_fixtures as module
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from dataflow.testing.plugin.isolation import FRESH, ROLLBACK
 from dataflow.testing.plugin.loop_scope import follows_test_loop
 from dataflow.testing.runtime import runtime
 
@@ -29,7 +30,10 @@ async def tdd_test_context() -> AsyncIterator[TDDTestContext]:
     # The one fixture that every test pays for: asking for `request` or another fixture would cost as much as
     # the transaction. The runtime knows which test is at work.
     current = runtime()
-    context = await current.begin_test(current.who())
+    if current.isolation != ROLLBACK:
+        context = await current.begin_committing_test(current.who(), fresh=current.isolation == FRESH)
+    else:
+        context = await current.begin_test(current.who())
     try:
         yield context
     finally:

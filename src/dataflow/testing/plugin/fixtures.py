@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
     from dataflow.testing.runtime import Runtime
     from dataflow.testing.settings import Settings
+    from dataflow.testing.template.source import SchemaSource
 
 GUIDE_THRESHOLD_MB = 10.0
 
@@ -35,13 +36,14 @@ def tdd_settings(tdd_runtime: Runtime) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def tdd_database_url(tdd_runtime: Runtime) -> str:
+def tdd_database_url(tdd_runtime: Runtime, tdd_schema: SchemaSource) -> str:
     """URL of the database of this process's tests; starts the server if need be.
 
     On the embedded server it is a new, empty database, one per xdist worker, dropped after the run. Create
     your tables in it from a session fixture, with any driver.
     """
     with telling():
+        tdd_runtime.databases.schema = tdd_schema
         return tdd_runtime.database_url()
 
 

@@ -27,10 +27,10 @@ def follows_test_loop(function: _Function) -> _Function:
     return function
 
 
-def follow_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    """If this is one of our fixtures, let it run in the test's loop."""
+def follow_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> bool:
+    """If this is one of our fixtures, let it run in the test's loop; returns whether it is."""
     if not hasattr(fixturedef.func, _FOLLOWS):
-        return
+        return False
     marker = request.node.get_closest_marker("asyncio")
     if marker is None:  # an asynchronous fixture of a plain test: the loop of fixtures is the right one
         scope = None
@@ -38,6 +38,7 @@ def follow_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.Fixture
         scope = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
         scope = scope or request.config.getini("asyncio_default_test_loop_scope")
     setattr(fixturedef.func, _LOOP_SCOPE, scope)
+    return True
 
 
 def check_has_loop(item: pytest.Item) -> None:

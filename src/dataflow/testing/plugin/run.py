@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDModeDisabled
+from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
@@ -53,6 +54,10 @@ class Run:
         self.report.add(event)
         if getattr(event, "problem", None) and event.harmless:  # type: ignore[union-attr]
             warnings.warn(TDDWarning(event.problem), stacklevel=2)  # type: ignore[union-attr]
+        if type(event).__name__ == "DatabaseReturned":
+            from dataflow.testing.plugin.returned import tell_returned
+
+            tell_returned(event, self._item, self.runtime.settings)  # type: ignore[arg-type]
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
@@ -72,6 +77,7 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._item = item
+        self.runtime.isolation = isolation_of(item, ROLLBACK)
         try:
             check_has_loop(item)
         except NoEventLoop as error:
@@ -87,7 +93,8 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         else:
-            follow_test_loop(fixturedef, request)
+            if follow_test_loop(fixturedef, request) and not self.runtime.started:
+                self.runtime.databases.schema = request.getfixturevalue("tdd_schema")
         try:
             return (yield)
         except TDDModeDisabled as error:

@@ -15,3 +15,7 @@ class ConnectionLeakWarning(TDDWarning):
 
 class MemoryGrowthWarning(TDDWarning):
     """A test made the process grow by more than the threshold."""
+
+
+class OutsideWarning(TDDWarning):
+    """A test changed something that does not belong to its database: a role, another database, a setting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,9 +11,12 @@ from dataflow.testing import events as kinds
 from dataflow.testing.events import (
     ConnectionLeaked,
     ContextReleased,
+    DatabaseMethod,
+    DatabaseReturned,
     Event,
     ServerChosen,
     ServerRestarted,
+    TemplateUsed,
 )
 
 _Event = TypeVar("_Event", bound=Event)
@@ -48,6 +52,22 @@ class SlowTest(NamedTuple):
     opened: bool = False
 
 
+class DatabaseSummary(NamedTuple):
+    """Tests with a database of their own.
+
+    :param methods: how databases are made ready. :param replaced: reasons, with how often each.
+    :param outside: what tests changed outside of their databases. :param leaks: sessions left behind.
+    """
+
+    tests: int
+    methods: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    fresh: int
+    replaced: tuple[tuple[str, int], ...]
+    outside: tuple[str, ...]
+    leaks: tuple[str, ...]
+
+
 class Summary(NamedTuple):
     """All that the end of a run has to say."""
 
@@ -64,6 +84,8 @@ class Summary(NamedTuple):
     leaks: tuple[ConnectionLeaked, ...]
     restarts: tuple[ServerRestarted, ...]
     lost_workers: tuple[str, ...]
+    templates: tuple[TemplateUsed, ...] = ()
+    databases: DatabaseSummary | None = None
 
 
 class Report:
@@ -107,8 +129,9 @@ class Report:
 
     def summary(self) -> Summary:
         released = self._of(ContextReleased)
-        outside = {event.test_id for event in released if not event.isolated}
-        isolated = {event.test_id for event in released} - outside
+        rolled_back = [event for event in released if not event.committing]
+        outside = {event.test_id for event in rolled_back if not event.isolated}
+        isolated = {event.test_id for event in rolled_back} - outside
         slow = _slow_tests(released, self.slow_ms)
         return Summary(
             servers=_distinct(self._of(ServerChosen)),
@@ -124,6 +147,8 @@ class Report:
             leaks=tuple(self._of(ConnectionLeaked)),
             restarts=tuple(self._of(ServerRestarted)),
             lost_workers=tuple(self._lost_workers),
+            templates=tuple(dict.fromkeys(self._of(TemplateUsed))),
+            databases=_databases(self._of(DatabaseReturned), self._of(DatabaseMethod)),
         )
 
     def _of(self, kind: type[_Event]) -> list[_Event]:
@@ -156,6 +181,25 @@ def _phases(measured: Sequence[ContextReleased]) -> tuple[Phase, ...]:
 
 def _phase(name: str, values: Sequence[float], target_ms: float | None) -> Phase:
     return Phase(name, quantile(values, 0.5), quantile(values, 0.95), target_ms)
+
+
+def _databases(returned: Sequence[DatabaseReturned], methods: Sequence[DatabaseMethod]) -> DatabaseSummary | None:
+    if not returned:
+        return None
+    phases = (
+        _phase("set-up", [event.lent_ms for event in returned], None),
+        _phase("put back", [event.teardown_ms for event in returned], None),
+    )
+    replaced = Counter(event.replaced for event in returned if event.replaced is not None and not event.fresh)
+    return DatabaseSummary(
+        tests=len({event.test_id for event in returned}),
+        methods=tuple(dict.fromkeys(event.description for event in methods)),
+        phases=phases,
+        fresh=sum(event.fresh for event in returned),
+        replaced=tuple(replaced.most_common()),
+        outside=tuple(f"{event.test_id}: {change}" for event in returned for change in event.outside),
+        leaks=tuple(f"{event.test_id}: {leak}" for event in returned for leak in event.leaked),
+    )
 
 
 def _slow_tests(measured: Sequence[ContextReleased], slow_ms: float) -> list[SlowTest]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dataflow.testing.events import ConnectionLeaked
-from dataflow.testing.report.model import Phase, SlowTest, Summary
+from dataflow.testing.report.model import DatabaseSummary, Phase, SlowTest, Summary
 
 ADVICE = {
     "set-up": "fixture set-up is slow: the machine is busy, or all connections were in use",
@@ -25,8 +25,11 @@ def lines(summary: Summary) -> Iterator[str]:
             yield f"           not used: {attempt}"
     for number, line in enumerate(summary.settings):
         yield f"{'settings' if number == 0 else '':<11}{line}"
+    yield from _template(summary)
     yield from _table(summary)
     yield from _isolation(summary)
+    if summary.databases is not None:
+        yield from _databases(summary.databases)
     yield from _slow(summary)
     if summary.leaks:
         yield f"leaks      {len(summary.leaks)}:"
@@ -76,6 +79,28 @@ def _isolation(summary: Summary) -> Iterator[str]:
     yield "           not proven: that nothing was committed through other connections"
     for problem in summary.problems:
         yield f"           {problem}"
+
+
+def _template(summary: Summary) -> Iterator[str]:
+    for template in summary.templates:
+        how = "was there already" if template.built_ms is None else f"made in {template.built_ms:.0f} ms"
+        yield f"schema     {template.description}; {how}"
+
+
+def _databases(databases: DatabaseSummary) -> Iterator[str]:
+    count = f"{databases.tests} tests with a database"
+    yield f"databases  {count:<19} {'median':>3}  {'p95':>10}"
+    yield from (_row(phase) for phase in databases.phases)
+    for method in databases.methods:
+        yield f"           {method}"
+    if databases.fresh:
+        yield f"           {databases.fresh} asked for a fresh copy"
+    for reason, times in databases.replaced:
+        yield f"           {times} replaced by a fresh copy: {reason}"
+    for change in databases.outside:
+        yield f"           stays, since it is outside of the database: {change}"
+    for leak in databases.leaks:
+        yield f"           left behind by {leak}"
 
 
 def _slow(summary: Summary) -> Iterator[str]:

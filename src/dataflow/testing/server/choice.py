@@ -11,6 +11,7 @@ from dataflow.testing.server.embedded import EmbeddedLease, EmbeddedOptions, lea
 from dataflow.testing.server.external import GUIDE_DSN, answers, check_test_database
 from dataflow.testing.settings import Settings
 
+ADMIN_DATABASE = "postgres"
 TryLogin = Callable[[Dsn], Awaitable[None]]
 
 
@@ -23,6 +24,11 @@ class ExternalServer(NamedTuple):
     started: bool | None = None
     alive: bool = True
     restarts: int = 0
+
+    @property
+    def admin_dsn(self) -> Dsn:
+        """There is no other role than that of the URL, and no other database that we were given."""
+        return self.dsn
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -38,6 +44,10 @@ class EmbeddedServer(NamedTuple):
     @property
     def dsn(self) -> Dsn:
         return self.lease.dsn
+
+    @property
+    def admin_dsn(self) -> Dsn:
+        return self.lease.admin_dsn.with_database(ADMIN_DATABASE)
 
     @property
     def started(self) -> bool | None:

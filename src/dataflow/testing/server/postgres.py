@@ -37,6 +37,9 @@ SETTINGS = {
     "wal_init_zero": "off",
     "min_wal_size": "32MB",
     "max_connections": "200",
+    "max_prepared_transactions": "20",
+    # A test's log must still be there when the test is over, whatever checkpoints come in between.
+    "wal_keep_size": "64MB",
     "log_checkpoints": "off",
     "log_min_messages": "log",
     "logging_collector": "off",

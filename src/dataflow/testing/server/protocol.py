@@ -19,6 +19,9 @@ TEST_ROLE = "dataflow_test"
 TEST_PASSWORD = "dataflow_test_password"  # noqa: S105
 TEST_DATABASE = "dataflow_test"
 ADMIN_ROLE = "postgres"
+# The database of every cluster in which administration is done. Locks on templates are taken there: all runs
+# must use the same one to see each other's.
+ADMIN_DATABASE = "postgres"
 
 Message = dict[str, Any]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dataflow.testing.errors import ServerError
-from dataflow.testing.server.protocol import ADMIN_ROLE, TEST_ROLE, User
+from dataflow.testing.server.dropping import drop_database
+from dataflow.testing.server.protocol import ADMIN_DATABASE, ADMIN_ROLE, TEST_ROLE, User
 from dataflow.testing.server.record import Record, Use
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class Administration:
         self._connect(name).close()
 
     def drop(self, name: str) -> None:
-        from psycopg import sql
-
-        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        drop_database(self._connected(), name, self._connect)
 
     def exists(self, name: str) -> bool:
         return bool(self.rows("SELECT 1 FROM pg_database WHERE datname = %s", name))
@@ -90,7 +89,7 @@ class Administration:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = self._connect("postgres")
+            self._connection = self._connect(ADMIN_DATABASE)
         return self._connection
 
     def _connect(self, database: str) -> psycopg.Connection:

@@ -1,0 +1,73 @@
+"""From a server to the databases on it: made at the first need, dropped before the server is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataflow.testing.databases.server import ServerWithDatabases, rollback_dsn
+
+if TYPE_CHECKING:
+    from dataflow.testing.databases.of_process import Databases
+    from dataflow.testing.events import Emit
+    from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.settings import Settings
+    from dataflow.testing.template.source import SchemaSource
+
+
+class Access:
+    """
+    :ivar root: what relative paths of settings begin at. :ivar schema: how the tables come to be; None: as the
+        settings say.
+    """
+
+    def __init__(self, settings: Callable[[], Settings], emit: Emit) -> None:
+        self._settings = settings
+        self._emit = emit
+        self.root = Path.cwd()
+        self.schema: SchemaSource | None = None
+        self._databases: Databases | None = None
+
+    @property
+    def source(self) -> SchemaSource:
+        """How the tables and seed rows of the tests come to be."""
+        if self.schema is not None:
+            return self.schema
+        from dataflow.testing.template.configured import configured_schema
+
+        return configured_schema(self._settings(), self.root)
+
+    def serve(self, server: Server) -> ServerWithDatabases:
+        """The server for rollback tests, with the tables of the schema in a copy that is theirs."""
+        try:
+            return ServerWithDatabases(server, rollback_dsn(server, self.source, self.on), self.close)
+        except BaseException:
+            self.close()
+            server.close()
+            raise
+
+    def on(self, server: Server) -> Databases:
+        """The databases on a server."""
+        if self._databases is None:
+            from dataflow.testing.databases.of_process import Databases
+
+            user = server.user_dsn if isinstance(server, ServerWithDatabases) else server.dsn
+            self._databases = Databases(server.admin_dsn, user, self._settings(), self._emit)
+        return self._databases
+
+    def take_back(self, lease: DatabaseLease) -> None:
+        """End what a test left in its database, and make that as it was. Idempotent."""
+        if self._databases is not None:
+            self._databases.take_back(lease)
+
+    def close(self) -> None:
+        """Drop all databases of this process. Idempotent."""
+        databases, self._databases = self._databases, None
+        if databases is not None:
+            databases.close()
+
+    def forget(self) -> None:
+        """In a forked child: they are those of the parent."""
+        self._databases = None

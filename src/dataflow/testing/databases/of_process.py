@@ -1,0 +1,119 @@
+"""The databases of a process for tests that really commit: template, copies, and who has which. Composition only.
+
+What happens in a database is the business of `lease` and `reset`; how its schema comes to be, of `template`.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from dataflow.testing.events import DatabaseMethod, DatabaseReturned, Emit, TemplateUsed
+from dataflow.testing.lease.backends import Backend
+from dataflow.testing.lease.broker import Broker, Returned, Terms
+from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.reset.explain import explain
+from dataflow.testing.template.steps import EMPTY
+from dataflow.testing.template.store import Template, TemplateStore
+
+if TYPE_CHECKING:
+    from dataflow.testing.dsn import Dsn
+    from dataflow.testing.settings import Settings
+    from dataflow.testing.template.source import SchemaSource
+
+# With leaks ignored nobody has to know whether a session would have ended by itself in a moment.
+_HURRY_S = 0.02
+
+
+class Databases:
+    """
+    :param admin: maintenance database, and a role that may create databases. :param user: as whom tests enter.
+    """
+
+    def __init__(self, admin: Dsn, user: Dsn, settings: Settings, emit: Emit) -> None:
+        self._admin = admin
+        self._user = user
+        self._settings = settings
+        self._emit = emit
+        self._store: TemplateStore | None = None
+        self._brokers: dict[str, Broker] = {}
+        self._lent: dict[DatabaseLease, tuple[Broker, float, bool]] = {}
+
+    def lend(self, source: SchemaSource, test_id: str, *, fresh: bool = False) -> DatabaseLease:
+        """A database made from `source`, for one test.
+
+        :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
+        """
+        started = perf_counter()
+        broker = self.broker(source)
+        lease = broker.lend(test_id, fresh=fresh)
+        self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
+        return lease
+
+    def take_back(self, lease: DatabaseLease) -> DatabaseReturned | None:
+        """Make the database ready for the next test; None when it was taken back before."""
+        broker, lent_ms, fresh = self._lent.pop(lease, (None, 0.0, False))
+        returned = broker.take_back(lease) if broker is not None else None
+        if returned is None:
+            return None
+        event = self._event(lease, returned, lent_ms, fresh)
+        self._emit(event)
+        return event
+
+    def broker(self, source: SchemaSource) -> Broker:
+        """Who lends the databases of a schema; made at first need."""
+        key = source.fingerprint()
+        broker = self._brokers.get(key)
+        if broker is None:
+            settings = self._settings
+            terms = Terms(spares=settings.spares, limit_s=settings.schema_timeout)
+            if settings.leaks == "ignore":
+                terms = terms._replace(grace_s=_HURRY_S)
+            broker = Broker(self._admin, self._user, self._template(source), terms)
+            if not self._brokers:
+                self._emit(DatabaseMethod(str(broker.strategy)))
+            self._brokers[key] = broker
+        return broker
+
+    def close(self) -> None:
+        """Drop all databases of this process. Idempotent."""
+        for broker in self._brokers.values():
+            broker.close()
+        self._brokers.clear()
+        self._lent.clear()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _template(self, source: SchemaSource) -> str | None:
+        if source is EMPTY:
+            return None
+        if self._store is None:
+            self._store = TemplateStore(self._admin, self._user)
+        template: Template = self._store.ensure(source, self._settings.schema_timeout)
+        self._emit(TemplateUsed(source.describe(), template.name, template.built_ms))
+        return template.name
+
+    def _event(self, lease: DatabaseLease, returned: Returned, lent_ms: float, fresh: bool) -> DatabaseReturned:
+        outcome = returned.outcome
+        return DatabaseReturned(
+            test_id=lease.test_id,
+            lent_ms=lent_ms,
+            ended_ms=returned.ended_ms,
+            reset_ms=outcome.duration_ms,
+            replaced=outcome.plan.replace,
+            fresh=fresh,
+            leaked=tuple(backend_text(backend, where) for backend, where in returned.leaked)
+            + tuple(f"prepared transaction {name!r}, rolled back now" for name in returned.prepared),
+            outside=outcome.cluster.others,
+            explanation=tuple(explain(outcome, lease.name)) if self._settings.explain_reset else (),
+        )
+
+
+def backend_text(backend: Backend, where: str | None) -> str:
+    """One session in words."""
+    name = f" ({backend.application})" if backend.application else ""
+    opened = f", opened at {where}" if where else ""
+    statement = f", last statement: {backend.statement}" if backend.statement else ", no statement yet"
+    state = f"{backend.state or 'no state'}, {backend.age_s:.1f} s old"
+    return f"backend {backend.pid}{name}, {state}{opened}{statement}"

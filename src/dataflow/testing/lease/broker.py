@@ -1,0 +1,297 @@
+"""Who gets which database: made from the template, lent, taken back, put back as it was or replaced."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from time import monotonic, perf_counter, sleep
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import ServerError, ServerUnreachable
+from dataflow.testing.lease import backends, owner, unlogged
+from dataflow.testing.lease.clones import Clones
+from dataflow.testing.lease.connecting import connect, silent_settings
+from dataflow.testing.lease.database import Database
+from dataflow.testing.lease.inplace import InPlace
+from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.lease.strategy import Method, Strategy, choose, facts
+from dataflow.testing.reset.log import Log, install
+from dataflow.testing.reset.outcome import Outcome
+from dataflow.testing.reset.plan import Plan
+from dataflow.testing.reset.seeds import Seeds
+from dataflow.testing.reset.shape import Shape, read_shape
+
+# How long a server that crashed may take to come back, in seconds.
+_RECOVERY_LIMIT_S = 30.0
+
+log = logging.getLogger("dataflow.testing")
+
+
+class Terms(NamedTuple):
+    """How the broker works.
+
+    :param spares: copies that are kept ready. :param limit_s: longest wait for a copy, in seconds.
+    :param grace_s: seconds that sessions get to end by themselves when a test is over.
+    """
+
+    spares: int = 2
+    limit_s: float = 60.0
+    grace_s: float = backends.GRACE_S
+
+
+class Returned(NamedTuple):
+    """What was found when a database came back. Times in ms.
+
+    :param leaked: sessions that were still there, each with the source line that opened it, if known.
+    :param outcome: what was done. :param ended_ms: until the last session was gone.
+    """
+
+    leaked: tuple[tuple[backends.Backend, str | None], ...]
+    prepared: tuple[str, ...]
+    outcome: Outcome
+    ended_ms: float
+
+
+class Broker:
+    """The databases of one process.
+
+    :param admin: maintenance database, and a role that may create databases; locks and log are seen from there.
+    :param user: as whom tests enter; owner of the databases. :param template: to copy; None for an empty one.
+    :raises CannotCreateDatabase: the role may not. :raises ServerError: the server cannot be used.
+    """
+
+    def __init__(self, admin: Dsn, user: Dsn, template: str | None, terms: Terms = Terms()) -> None:  # noqa: B008
+        self._admin = admin
+        self._user = user
+        self._template = template
+        self._terms = terms
+        self._lent: dict[DatabaseLease, Database] = {}
+        self._idle: list[Database] = []
+        self._shape: Shape | None = None
+        self._silent: Mapping[str, str] = {}
+        self._maintenance = self._open()
+
+    @property
+    def strategy(self) -> Strategy:
+        return self._strategy
+
+    @property
+    def leases(self) -> tuple[DatabaseLease, ...]:
+        """Those that are out now."""
+        return tuple(self._lent)
+
+    def lend(self, test_id: str, *, fresh: bool = False) -> DatabaseLease:
+        """A database like the template. :param fresh: one that no test has used, which is dropped afterwards.
+
+        :raises ServerError: there is none.
+        """
+        if self._maintenance.closed:
+            self._open_again()
+        try:
+            database = self._ready(fresh)
+        except psycopg.OperationalError:
+            if not self._maintenance.closed:
+                raise
+            # The server was away since we last asked it something.
+            self._open_again()
+            database = self._ready(fresh)
+        lease = DatabaseLease(test_id, self._user.with_database(database.name))
+        self._lent[lease] = database
+        return lease
+
+    def take_back(self, lease: DatabaseLease) -> Returned | None:
+        """End what the test left, and make its database ready for the next; None when that was done before.
+
+        Whatever goes wrong, a database that may differ from the template is not lent again.
+        """
+        database = self._lent.pop(lease, None)
+        if database is None:
+            return None
+        lease.end()
+        started = perf_counter()
+        found = backends.Inside(())
+        ended_ms = 0.0
+        try:
+            found = self._emptied(database)
+            ended_ms = (perf_counter() - started) * 1e3
+            outcome = self._put_back(database, found.prepared)
+        except BaseException as error:
+            self._give_up(database)
+            if not isinstance(error, psycopg.Error | ServerError | TimeoutError | OSError):
+                raise
+            log.debug("%s could not be put back: %s", database.name, error)
+            outcome = _replaced(f"putting it back failed: {error}".strip().replace("\n", " "))
+        else:
+            self._keep_or_give_up(database, outcome)
+        leaked = tuple((backend, lease.opened_at(backend.pid)) for backend in found.backends)
+        return Returned(leaked, found.prepared, outcome, ended_ms)
+
+    def close(self) -> None:
+        """Drop all databases of this process. Idempotent."""
+        for database in (*self._idle, *self._lent.values()):
+            database.close()
+        for lease in self._lent:
+            lease.end()
+        self._idle.clear()
+        self._lent.clear()
+        with suppress(psycopg.Error, ServerError):
+            if not self._answers():
+                self._maintenance = connect(self._admin)
+        self._clones.close(self._maintenance)
+        self._maintenance.close()
+
+    def _open(self, doomed: tuple[str, ...] = ()) -> psycopg.Connection:
+        """The connection for maintenance, and all that depends on it."""
+        maintenance = connect(self._admin)
+        try:
+            self._strategy = choose(facts(maintenance))
+            if self._strategy.method is Method.LOG:
+                self._silent = silent_settings(maintenance.info.server_version)
+            self._token = owner.new_token()
+            owner.own(maintenance, self._token)
+            owner.drop_orphans(maintenance, self._enter, [lent.name for lent in self._lent.values()])
+            self._in_place = self._prepare_in_place(maintenance) if self._strategy.method is Method.LOG else None
+        except BaseException:
+            maintenance.close()
+            raise
+        self._clones: Clones = Clones(
+            self._enter,
+            template=self._template,
+            owner=self._user.user or "",
+            token=self._token,
+            most=self._terms.spares,
+            doomed=doomed,
+        )
+        return maintenance
+
+    def _enter(self, database: str | None) -> psycopg.Connection:
+        if database is None:
+            return connect(self._admin)
+        return connect(self._admin.with_database(database), self._silent)
+
+    def _prepare_in_place(self, maintenance: psycopg.Connection) -> InPlace:
+        install(maintenance)
+        return InPlace(Log(maintenance), maintenance, Seeds(self._pristine))
+
+    def _open_again(self) -> None:
+        """The server was away: what was there is not trusted."""
+        for database in self._idle:
+            database.close()
+        self._idle.clear()
+        self._shape = None
+        deadline = monotonic() + _RECOVERY_LIMIT_S
+        while True:
+            try:
+                self._maintenance = self._open(self._clones.close(None))
+                return
+            except ServerUnreachable:
+                if monotonic() > deadline:
+                    raise
+                sleep(0.02)
+
+    def _ready(self, fresh: bool) -> Database:
+        database = None if fresh else self._take_idle()
+        if database is not None:
+            return database
+        # Whether the server was away: copies that were made before are not taken then.
+        self._maintenance.execute("SELECT 1")
+        return self._new(keep=not fresh)
+
+    def _answers(self) -> bool:
+        try:
+            self._maintenance.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _take_idle(self) -> Database | None:
+        while self._idle:
+            database = self._idle.pop()
+            if self._undisturbed(database):
+                return database
+            self._give_up(database)
+        return None
+
+    def _undisturbed(self, database: Database) -> bool:
+        if not database.usable or self._in_place is None:
+            return False
+        try:
+            return self._in_place.untouched(database)
+        except psycopg.Error:
+            return False
+
+    def _new(self, *, keep: bool) -> Database:
+        name = self._clones.take(self._terms.limit_s)
+        database = Database(name, 0, None)
+        try:
+            row = self._maintenance.execute(
+                "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)
+            ).fetchone()
+            assert row is not None, "a copy that was made is there"
+            database.oid = int(row[0])
+            if self._in_place is not None:
+                database.shape = self._shape_by(name)
+                if keep:
+                    database.connection = self._enter(name)
+                    self._in_place.watch(database)
+        except BaseException:
+            self._give_up(database)
+            raise
+        return database
+
+    def _shape_by(self, name: str) -> Shape:
+        """What the template looks like, read once, from a copy that no test has used.
+
+        :raises ServerError: the template is not as it was built.
+        """
+        if self._shape is None:
+            with closing(self._enter(name)) as connection:
+                shape = read_shape(connection)
+            template = self._template
+            if template and shape.unlogged and not unlogged.is_intact(self._maintenance, template):
+                raise unlogged.emptied(template)
+            self._shape = shape
+        return self._shape
+
+    def _emptied(self, database: Database) -> backends.Inside:
+        """Who was left inside; nobody is any more."""
+        own = database.own_pid
+        found = backends.leave_alone(self._maintenance, database.oid, own, self._terms.grace_s)
+        if not found.nobody:
+            prepared = backends.end(self._maintenance, database.oid, own)
+            found = found._replace(prepared=prepared)
+        return found
+
+    def _put_back(self, database: Database, prepared: tuple[str, ...]) -> Outcome:
+        if self._in_place is None or not database.keep:
+            return _replaced("each test gets a new one" if self._in_place is not None else str(self._strategy))
+        for name in prepared:
+            database.session.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(name)))
+        return self._in_place.put_back(database)
+
+    def _keep_or_give_up(self, database: Database, outcome: Outcome) -> None:
+        if outcome.cluster.stale:
+            self._shape = None
+        if outcome.plan.replace is None:
+            self._idle.append(database)
+        else:
+            self._give_up(database)
+
+    def _give_up(self, database: Database) -> None:
+        database.close()
+        self._clones.give_up(database.name)
+
+    @contextmanager
+    def _pristine(self) -> Iterator[psycopg.Connection]:
+        """A connection to a copy that no test has used."""
+        with self._clones.borrow(self._terms.limit_s) as name, closing(self._enter(name)) as connection:
+            yield connection
+
+
+def _replaced(reason: str) -> Outcome:
+    return Outcome(Plan(replace=reason))

@@ -1,0 +1,156 @@
+"""Putting a database back as it was, from the write-ahead log."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from dataflow.testing.lease.cluster import cluster_change
+from dataflow.testing.lease.database import Database
+from dataflow.testing.reset.footprint import Footprint, fold
+from dataflow.testing.reset.log import MOST_BYTES, Log, Written
+from dataflow.testing.reset.outcome import Outcome
+from dataflow.testing.reset.plan import (
+    DeleteRows,
+    Plan,
+    RestoreTable,
+    SetSequence,
+    Verdicts,
+    catalog_questions,
+    decide,
+    doubtful_catalogs,
+    schema_change,
+    table_questions,
+)
+from dataflow.testing.reset.questions import ask, catalogs_moved
+from dataflow.testing.reset.restore import prepare, restore
+from dataflow.testing.reset.seeds import Seeds
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Dead rows of one relation after which it is cleaned.
+LITTER_ROWS = 1_000
+_LEAST_LITTER = 10
+
+logger = logging.getLogger("dataflow.testing")
+
+
+class InPlace:
+    """:param log: read over the maintenance connection. :param seeds: the rows of the template."""
+
+    def __init__(self, log: Log, maintenance: psycopg.Connection, seeds: Seeds) -> None:
+        self._log = log
+        self._maintenance = maintenance
+        self._seeds = seeds
+
+    def watch(self, database: Database) -> None:
+        """From now on changes of a new database are the test's."""
+        prepare(database.session, database.oid)
+        # The log would not tell that they were advanced.
+        ahead = tuple(SetSequence(state) for state in database.shape.sequences.values() if state.ahead)
+        if ahead:
+            restore(database.session, Plan(ahead), self._seeds)
+        database.since = self._log.position()
+
+    def untouched(self, database: Database) -> bool:
+        """Whether nobody is in it, and wrote to it since it was put back; from now on changes are the test's.
+
+        What an earlier test left running may try again.
+        """
+        written, footprint = self._since_put_back(database)
+        if footprint is None or written.sessions != 1:  # ours
+            return False
+        return not any(touched.changed for touched in footprint.local.values())
+
+    def put_back(self, database: Database) -> Outcome:
+        """Nobody else may be in the database.
+
+        :raises psycopg.Error: the server went away, or refused something; the database must not be used again.
+        """
+        started = perf_counter()
+        written = self._log.read(database.since, database.oid)
+        if written.too_long:
+            plan = Plan(replace=f"more than {MOST_BYTES >> 20} MB of log were written meanwhile")
+            return Outcome(plan, written, duration_ms=_ms(started))
+        footprint = fold(written.records)
+        cluster = cluster_change(self._maintenance, footprint, database)
+        touched = tuple((database.shape.files.get(file), what) for file, what in footprint.local.items())
+        plan = Plan(replace=cluster.own) if cluster.own is not None else self._plan(database, footprint)
+        reason = None
+        if plan.replace is None:
+            reason = self._carry_out(database, plan, footprint, written.up_to) or self._tidy(database, footprint)
+        if reason is not None:
+            plan = plan._replace(replace=reason)
+        return Outcome(plan, written, touched, _ms(started), cluster)
+
+    def _plan(self, database: Database, footprint: Footprint) -> Plan:
+        shape = database.shape
+        catalogs, tables = self._catalogs(database, footprint), Verdicts()
+        if schema_change(footprint, shape, catalogs) is None and (
+            questions := table_questions(footprint, shape, catalogs)
+        ):
+            tables = ask(database.session, questions)
+        return decide(footprint, shape, catalogs, tables)
+
+    def _catalogs(self, database: Database, footprint: Footprint) -> Verdicts:
+        if doubtful_catalogs(footprint, database.shape) and catalogs_moved(database.session, database.shape):
+            return Verdicts(catalogs_moved=True)
+        questions = catalog_questions(footprint, database.shape)
+        return ask(database.session, questions) if questions else Verdicts()
+
+    def _carry_out(self, database: Database, plan: Plan, footprint: Footprint, up_to: str) -> str | None:
+        """Why it is not as in the template after all, or None."""
+        database.since = up_to
+        if not footprint.local and not plan.steps:
+            return None
+        restored = restore(database.session, plan, self._seeds)
+        database.own_xid = restored.xid
+        for step in plan.steps:
+            if isinstance(step, DeleteRows):
+                database.litter[step.relation.name] += len(step.places)
+            elif isinstance(step, RestoreTable):
+                # What was rolled back in an unlogged table nobody can count.
+                database.litter[step.relation.name] += max(restored.deleted, _LEAST_LITTER)
+        if plan.moved:
+            database.shape = database.shape.with_files(plan.moved)
+        return restored.occupied
+
+    def _tidy(self, database: Database, footprint: Footprint) -> str | None:
+        """Clean relations of the dead rows that we leave, before they slow anything down.
+
+        Returns why the database is not as in the template after all, or None.
+        """
+        for filenode, touched in footprint.local.items():
+            relation = database.shape.files.get(filenode)
+            if relation is not None and relation.catalog and relation.kind == "r":
+                database.litter[relation.name] += len(touched.came)
+        full = [name for name, rows in database.litter.items() if rows >= LITTER_ROWS]
+        if not full:
+            return None
+        for name in full:
+            del database.litter[name]
+        # Names are the server's own, quoted by it.
+        database.session.execute(f"VACUUM (SKIP_DATABASE_STATS) {', '.join(full)}".encode())
+        # It may have corrected what pg_class says of a table; and if somebody else came in, it is seen here.
+        _, cleaned = self._since_put_back(database)
+        if cleaned is None:
+            return "cleaning it wrote too much log"
+        reason = schema_change(cleaned, database.shape, self._catalogs(database, cleaned))
+        if reason is None and any(touched.rows_changed for touched in cleaned.local.values()):
+            reason = "somebody came in while it was cleaned"
+        return reason
+
+    def _since_put_back(self, database: Database) -> tuple[Written, Footprint | None]:
+        """What was written since the database was put back, but not by that; None if it was too much to read."""
+        written = self._log.read(database.since, database.oid)
+        if written.too_long:
+            return written, None
+        footprint = fold(record for record in written.records if record.xid != database.own_xid or not record.xid)
+        database.since, database.own_xid = written.up_to, 0
+        return written, footprint
+
+
+def _ms(started: float) -> float:
+    return (perf_counter() - started) * 1e3

@@ -1,0 +1,122 @@
+"""`DatabaseLease`: a database that belongs to one test, which may commit in it as it likes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import StaleContext
+
+if TYPE_CHECKING:
+    import asyncpg
+    import psycopg
+
+
+class DatabaseLease:
+    """A test's right to a database until the test is over.
+
+    Any number of connections, processes and drivers may use it. Whoever is still inside at the end is ended.
+
+    :ivar test_id: whose it is. :ivar name: of the database.
+    """
+
+    def __init__(self, test_id: str, dsn: Dsn) -> None:
+        self.test_id = test_id
+        self.name = dsn.database or ""
+        self._dsn = dsn
+        self._over = False
+        self._opened: dict[int, str] = {}
+        self._since = monotonic()
+
+    @property
+    def dsn(self) -> Dsn:
+        """The address as a value.
+
+        :raises StaleContext: the test is over.
+        """
+        if self._over:
+            raise StaleContext(
+                f"the database of {self.test_id} was given back",
+                cause="the lease was kept in a global, a wider fixture or a task that outlived the test",
+                remedy="take tdd_database in the test or fixture that needs it",
+            )
+        return self._dsn
+
+    @property
+    def url(self) -> str:
+        """``postgresql://…``, as psycopg, asyncpg and most programs take it; with its password, if it has one."""
+        return self.dsn.url()
+
+    @property
+    def asyncpg_url(self) -> str:
+        return self.dsn.url()
+
+    @property
+    def psycopg_url(self) -> str:
+        return self.dsn.url()
+
+    def sqlalchemy_url(self, driver: str = "asyncpg") -> str:
+        """``postgresql+driver://…``, for `create_engine` and `create_async_engine`."""
+        return self.dsn.url(scheme=f"postgresql+{driver}")
+
+    @property
+    def host(self) -> str:
+        """A host, or the directory of a UNIX socket."""
+        return self.dsn.host
+
+    @property
+    def port(self) -> int:
+        return self.dsn.port
+
+    @property
+    def user(self) -> str | None:
+        return self.dsn.user
+
+    @property
+    def password(self) -> str | None:
+        return self.dsn.password
+
+    async def connect(self, **arguments: Any) -> asyncpg.Connection:
+        """A connection of asyncpg; what it writes stays until the test is over. Close it.
+
+        :param arguments: for `asyncpg.connect`, such as ``timeout`` (seconds).
+        """
+        import asyncpg
+
+        where = _caller()
+        connection: asyncpg.Connection = await asyncpg.connect(**self.dsn.asyncpg_arguments() | arguments)
+        self._opened[connection.get_server_pid()] = where
+        return connection
+
+    def connect_psycopg(self, **arguments: Any) -> psycopg.Connection:
+        """A connection of psycopg, which begins a transaction by itself unless ``autocommit=True``. Close it."""
+        import psycopg
+
+        where = _caller()
+        connection: psycopg.Connection = psycopg.connect(self.url, **arguments)
+        self._opened[connection.info.backend_pid] = where
+        return connection
+
+    def opened_at(self, pid: int) -> str | None:
+        """The source line that opened the session of this process id, if it was opened here."""
+        return self._opened.get(pid)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the test got it."""
+        return monotonic() - self._since
+
+    def end(self) -> None:
+        self._over = True
+
+    def __repr__(self) -> str:
+        return f"<DatabaseLease {self.name} of {self.test_id}{', over' if self._over else ''}>"
+
+
+def _caller() -> str:
+    """File and line of whoever called the function that calls this."""
+    frame = sys._getframe(2)
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -1,0 +1,64 @@
+"""Fixtures for tests that really commit: the schema, and a database for one test. They need no event loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dataflow.testing.plugin.isolation import DATABASE, FRESH, isolation_of
+from dataflow.testing.plugin.telling import telling
+
+if TYPE_CHECKING:
+    from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.runtime import Runtime
+    from dataflow.testing.template.source import SchemaSource
+
+
+@pytest.fixture(scope="session")
+def tdd_schema(request: pytest.FixtureRequest, tdd_runtime: Runtime) -> SchemaSource:
+    """How the tables and seed rows of the tests come to be; by default as the options say.
+
+    Override it in a conftest to say it in Python: return `SqlFiles`, `PythonFunction`, `Command` or `Steps`.
+    """
+    with telling():
+        tdd_runtime.databases.root = request.config.rootpath
+        return tdd_runtime.databases.source
+
+
+@pytest.fixture
+def tdd_database(
+    request: pytest.FixtureRequest, tdd_runtime: Runtime, tdd_schema: SchemaSource
+) -> Iterator[DatabaseLease]:
+    """A database of this test's own, with the schema's tables and seed rows. What it commits is undone after it.
+
+    Any number of connections, processes and drivers may use ``.url``; ``await .connect()`` opens one of asyncpg.
+    """
+    isolation = isolation_of(request.node, DATABASE, DATABASE, FRESH)
+    if tdd_runtime.databases.schema is None:
+        tdd_runtime.databases.schema = tdd_schema  # rollback tests have the same
+    with telling():
+        lease = tdd_runtime.lend_database(request.node.nodeid, source=tdd_schema, fresh=isolation == FRESH)
+    try:
+        with environment(dict.fromkeys(tdd_runtime.settings.database_env, lease.url)):
+            yield lease
+    finally:
+        tdd_runtime.take_back_database(lease)
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process while the test runs; afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

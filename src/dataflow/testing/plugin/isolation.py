@@ -1,0 +1,39 @@
+"""The marker ``tdd(isolation=…)``: how a test is kept apart from the others."""
+
+from __future__ import annotations
+
+import pytest
+
+ROLLBACK, DATABASE, FRESH = "rollback", "database", "fresh"
+LEVELS = (ROLLBACK, DATABASE, FRESH)
+MARKER = "tdd"
+HELP = (
+    f'{MARKER}(isolation="rollback"|"database"|"fresh"): how a test, class or module is isolated: its work is '
+    "rolled back; or it commits in a database that is put back after it; or in a new one that is dropped then"
+)
+
+
+def isolation_of(node: pytest.Item, default: str, *allowed: str) -> str:
+    """What the nearest marker says.
+
+    :param allowed: what the fixture that asks can do; none: anything.
+    """
+    marker = node.get_closest_marker(MARKER)
+    if marker is None:
+        return default
+    unknown = set(marker.kwargs) - {"isolation"}
+    wanted = marker.kwargs.get("isolation", default)
+    if marker.args or unknown or wanted not in LEVELS:
+        given = ", ".join(
+            [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
+        )
+        raise pytest.UsageError(
+            f"{node.nodeid}: the marker {MARKER}({given}) is not understood; "
+            f'write {MARKER}(isolation="rollback"), "database" or "fresh"'
+        )
+    if allowed and wanted not in allowed:
+        raise pytest.UsageError(
+            f'{node.nodeid}: it is marked isolation="{wanted}" and asks for tdd_database, which commits; '
+            'mark it "database" or "fresh", or ask for tdd_test_context'
+        )
+    return str(wanted)

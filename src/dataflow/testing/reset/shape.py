@@ -1,0 +1,143 @@
+"""What a template looks like, as far as a reset has to know. Read once from a database that is as cloned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Relations below this oid came with initdb.
+_FIRST_OF_USERS = 16_384
+# The access method whose log records are known here; its oid is the same everywhere.
+_HEAP = 2
+# A table of at most this size, with what it keeps out of line, is put back row by row; a larger one is not.
+SMALL_BYTES = 256 * 1024
+
+# What a rewrite of a relation's file, or statistics, change in pg_class. All else is schema.
+_STORAGE_COLUMNS = (
+    "relfilenode",
+    "relpages",
+    "reltuples",
+    "relallvisible",
+    "relallfrozen",
+    "relfrozenxid",
+    "relminmxid",
+)
+SCHEMA_HASH = f"hashtextextended((to_jsonb(c) - '{{{','.join(_STORAGE_COLUMNS)}}}'::text[])::text, 0)"
+
+_RELATIONS = f"""
+SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text,
+       c.relpersistence::text, c.relisshared, c.relfilenode = 0, c.reltoastrelid <> 0,
+       CASE WHEN c.oid >= {_FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+       CASE WHEN c.oid >= {_FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END,
+       {SCHEMA_HASH},
+       CASE WHEN c.relkind = 't' THEN coalesce(o.oid, c.oid)::bigint < {_FIRST_OF_USERS}
+            ELSE c.oid < {_FIRST_OF_USERS} END,
+       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R'))
+         OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')),
+       c.relkind NOT IN ('r', 'm', 't') OR c.relam = {_HEAP}
+  FROM pg_class c LEFT JOIN pg_class o ON c.relkind = 't' AND o.reltoastrelid = c.oid
+ WHERE pg_relation_filenode(c.oid) IS NOT NULL
+"""
+
+
+class Relation(NamedTuple):
+    """One relation with a file of its own.
+
+    :param name: as SQL, qualified where needed with an empty search path. :param kind: as in `pg_class.relkind`.
+    :param persistence: ``p`` or ``u`` (unlogged). :param mapped: its file is not named by `pg_class`.
+    :param size_bytes: with what it keeps out of line. :param main_bytes: of its rows alone; 0: it is empty.
+    :param catalog: it came with initdb. :param reacts: it has triggers or rules that always fire.
+    :param known: how it keeps its rows is known here.
+    """
+
+    oid: int
+    filenode: int
+    name: str
+    kind: str
+    persistence: str
+    shared: bool
+    mapped: bool
+    has_toast: bool
+    size_bytes: int
+    main_bytes: int
+    schema_hash: int
+    catalog: bool
+    reacts: bool
+    known: bool = True
+
+    @property
+    def small(self) -> bool:
+        return self.size_bytes <= SMALL_BYTES
+
+
+class SequenceState(NamedTuple):
+    """What `setval` puts a sequence back to. :param ahead: its next values are in the log already."""
+
+    name: str
+    last_value: int
+    is_called: bool
+    ahead: bool = False
+
+
+class Shape(NamedTuple):
+    """A template as its clones begin.
+
+    :param files: relations by the number of their file; `shared` those that belong to no database.
+    :param relations: by oid. :param sequences: by oid. :param unlogged: what leaves no trace in the log, and so
+        has to be put back always. :param exotic: a relation that keeps its rows as no one here knows, if any.
+    """
+
+    files: dict[int, Relation]
+    shared: dict[int, Relation]
+    relations: dict[int, Relation]
+    sequences: dict[int, SequenceState]
+    unlogged: tuple[Relation, ...] = ()
+    exotic: str | None = None
+
+    def with_files(self, moved: Mapping[int, int]) -> Shape:
+        """The same with other files: oid of a relation to the number of its new file."""
+        relations = dict(self.relations)
+        for oid, filenode in moved.items():
+            relations[oid] = relations[oid]._replace(filenode=filenode)
+        return from_relations(relations.values(), self.sequences)
+
+
+def from_relations(relations: Collection[Relation], sequences: dict[int, SequenceState]) -> Shape:
+    return Shape(
+        files={relation.filenode: relation for relation in relations if not relation.shared},
+        shared={relation.filenode: relation for relation in relations if relation.shared},
+        relations={relation.oid: relation for relation in relations},
+        sequences=sequences,
+        unlogged=tuple(
+            relation for relation in relations if relation.persistence == "u" and relation.kind in "rS"
+        ),
+        exotic=next((relation.name for relation in relations if not relation.known), None),
+    )
+
+
+def read_shape(connection: psycopg.Connection) -> Shape:
+    """The shape of the database of `connection`, which must be as cloned.
+
+    Names are such as an empty search path needs them; the restoring connection has one too.
+    """
+    rows = connection.execute(_RELATIONS.encode()).fetchall()
+    relations = [Relation(*row) for row in rows]
+    sequences = [r for r in relations if r.kind == "S"]
+    return from_relations(relations, _sequences(connection, sequences))
+
+
+def _sequences(connection: psycopg.Connection, sequences: list[Relation]) -> dict[int, SequenceState]:
+    if not sequences:
+        return {}
+    # The names are the server's own, quoted by it.
+    query = " UNION ALL ".join(
+        f"SELECT {s.oid}::bigint, last_value, is_called, log_cnt <> 0 FROM {s.name}" for s in sequences
+    )
+    names = {s.oid: s.name for s in sequences}
+    return {
+        int(oid): SequenceState(names[int(oid)], int(last), bool(called), bool(ahead))
+        for oid, last, called, ahead in connection.execute(query.encode()).fetchall()
+    }

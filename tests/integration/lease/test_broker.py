@@ -1,0 +1,223 @@
+"""Who gets which database, what the server allows, and what is left when processes end or are killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from tests.integration.lease.conftest import Make, Place, connect, replaced
+from tests.servers import LIMIT_S
+
+from dataflow.testing.errors import CannotCreateDatabase, ServerError
+from dataflow.testing.lease.broker import Broker, Terms
+from dataflow.testing.lease.strategy import Method
+
+# Lends a database, says which, and lives on until it is told to end.
+_OTHER_PROCESS = """
+import sys
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.lease.broker import Broker, Terms
+admin, user, template = sys.argv[1:]
+broker = Broker(Dsn.parse(admin), Dsn.parse(user), template, Terms(spares=1))
+lease = broker.lend("another process")
+print(lease.name, flush=True)
+sys.stdin.read()
+broker.close()
+"""
+
+
+class Other:
+    """A process with a broker of its own."""
+
+    def __init__(self, place: Place, maintenance: str = "postgres") -> None:
+        dsns = place.admin.with_database(maintenance).url(), place.user.url()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _OTHER_PROCESS, *dsns, place.template],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.database = self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=LIMIT_S)
+
+    def end(self) -> None:
+        self.process.communicate(timeout=LIMIT_S)
+
+
+@pytest.fixture
+def role(place: Place) -> Iterator[str]:
+    """A role that may do nothing; it is dropped, with the databases that it has."""
+    name = f"{place.template}_role"
+    place.ask_admin(f"CREATE ROLE {name} LOGIN")
+    yield name
+    place.ask_admin(f"DROP ROLE {name}")
+
+
+def as_role(place: Place, role: str) -> Broker:
+    dsn = replace(place.admin, user=role)
+    return Broker(dsn, dsn, None, Terms(spares=1))
+
+
+def test_two_leases_at_once_are_two_databases(place: Place) -> None:
+    with place.lent() as one, place.lent() as other:
+        assert one.name != other.name
+        place.run(one, "INSERT INTO item (name) VALUES ('one')")
+        place.run(other, "DELETE FROM item")
+        assert set(place.broker.leases) == {one, other}
+    for _ in range(2):
+        with place.lent() as following:
+            assert place.differences(following) == []
+    assert place.broker.leases == ()
+
+
+def test_the_same_database_is_lent_again(place: Place) -> None:
+    with place.lent() as one:
+        place.run(one, "INSERT INTO item (name) VALUES ('one')")
+    with place.lent() as other:
+        assert one.name == other.name
+
+
+def test_a_fresh_database_was_never_lent_and_is_never_lent_again(place: Place) -> None:
+    with place.lent() as usual:
+        pass
+    fresh = place.broker.lend("a test", fresh=True)
+    assert place.differences(fresh) == []
+    returned = place.broker.take_back(fresh)
+    assert returned is not None
+    assert replaced(returned) == "each test gets a new one"
+    with place.lent() as following:
+        assert following.name != fresh.name
+        assert following.name == usual.name
+
+
+def test_at_the_end_no_database_is_left(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    lease = place.broker.lend("never given back")
+    place.after("CREATE TABLE x (a int)")
+    names = {name for name in place.databases() if name.rpartition("_")[0] == lease.name.rpartition("_")[0]}
+    assert lease.name in names
+    place.broker.close()
+    place.broker.close()
+    assert not names & place.databases()
+
+
+def test_a_template_that_is_gone_is_named_in_the_error(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    place.broker.close()
+    place.broker = Broker(place.admin, place.user, f"{place.template}_no_such", place.terms)
+    with pytest.raises(ServerError, match=f"no copy of {place.template}_no_such could be made"):
+        place.broker.lend("a test")
+
+
+def test_a_subscription_does_not_keep_a_database_from_being_dropped(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    subscribe = (
+        "CREATE SUBSCRIPTION {} CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false, slot_name = NONE)"
+    )
+    lease = place.broker.lend("a test")
+    place.run(lease, subscribe.format(place.template), superuser=True)
+    returned = place.broker.take_back(lease)
+    assert returned is not None
+    assert replaced(returned).startswith(("the schema changed", "settings of the database itself changed"))
+    place.broker.close()
+    assert lease.name not in place.databases()
+
+
+def test_without_createdb_it_is_said_what_to_do(place: Place, role: str) -> None:
+    with pytest.raises(CannotCreateDatabase) as caught:
+        as_role(place, role)
+    assert str(caught.value).startswith(f"role {role} may not create databases")
+    assert f'way out: ALTER ROLE "{role}" CREATEDB' in str(caught.value)
+
+
+def test_without_superuser_each_test_gets_a_fresh_copy(place: Place, role: str) -> None:
+    place.ask_admin(f"ALTER ROLE {role} CREATEDB")
+    broker = as_role(place, role)
+    try:
+        assert broker.strategy.method is Method.CLONE
+        assert f"take a superuser, {role} is none" in str(broker.strategy)
+        names = set()
+        for _ in range(3):
+            lease = broker.lend("a test")
+            names.add(lease.name)
+            with connect(lease.dsn) as connection:
+                assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+                connection.execute("CREATE TABLE t (a int)")
+            returned = broker.take_back(lease)
+            assert returned is not None
+            assert replaced(returned) == str(broker.strategy)
+        assert len(names) == 3
+    finally:
+        broker.close()
+
+
+def test_databases_of_a_killed_process_are_dropped_by_the_next_but_not_those_of_a_living_one(
+    place: Place,
+) -> None:
+    killed, living = Other(place), Other(place)
+    killed.kill()
+    next_one = Other(place)
+    left = place.databases()
+    assert killed.database not in left
+    assert {living.database, next_one.database} <= left
+    living.end()
+    next_one.end()
+    assert not {living.database, next_one.database} & place.databases()
+
+
+def test_a_living_process_is_known_also_from_another_maintenance_database(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    elsewhere = f"{place.template}_elsewhere"
+    place.ask_admin(f"CREATE DATABASE {elsewhere}")
+    other = Other(place, elsewhere)
+    with place.lent():
+        Broker(place.admin, place.user, place.template, place.terms).close()
+        assert other.database in place.databases()
+    other.end()
+    place.ask_admin(f"DROP DATABASE {elsewhere} WITH (FORCE)")
+
+
+def test_when_our_own_session_was_ended_the_database_is_replaced(place: Place) -> None:
+    lease = place.broker.lend("a test")
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid()"
+    )
+    place.ask_admin(ended.format(lease.name))
+    place.run(lease, "DELETE FROM item")
+    returned = place.broker.take_back(lease)
+    assert returned is not None
+    assert replaced(returned).startswith("putting it back failed")
+    with place.lent() as following:
+        assert place.differences(following) == []
+
+
+def test_when_the_maintenance_session_was_ended_the_next_lease_is_right(make: Make) -> None:
+    place = make("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+    with place.lent() as lease:
+        pass
+    for fresh in (False, True):
+        place.ask_admin(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            f" WHERE locktype = 'advisory' AND classid = {0x7DD1}"
+            f" AND objid = x'{lease.name.split('_')[2]}'::int"
+        )
+        with place.lent(fresh=fresh) as lease:
+            assert place.differences(lease) == []
+            place.run(lease, "DELETE FROM t")
+
+
+def test_a_reset_that_is_refused_makes_a_fresh_copy_take_the_place(make: Make) -> None:
+    """A check that does not hold any more: the rows cannot be put back."""
+    place = make(
+        "CREATE TABLE moment (now timestamptz CHECK (now > clock_timestamp() - interval '1 s'));"
+        "INSERT INTO moment VALUES (clock_timestamp())"
+    )
+    place.ask_admin("SELECT pg_sleep(1.1)")
+    assert "violates check constraint" in replaced(place.after("DELETE FROM moment"))

@@ -1,0 +1,52 @@
+"""What a test changed outside of its database is told; it cannot be put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.integration.lease.conftest import Place, in_place
+
+
+@pytest.fixture
+def role(place: Place) -> Iterator[str]:
+    name = f"{place.template}_told"
+    yield name
+    place.ask_admin(f"DROP ROLE IF EXISTS {name}")
+
+
+def test_a_role_that_was_made_or_changed_is_told(place: Place, role: str) -> None:
+    made = place.after(f"CREATE ROLE {role}", superuser=True)
+    assert in_place(made) == "nothing to do"
+    assert f"role {role}" in made.outcome.cluster.others
+    assert f"role {role}" in place.after(f"ALTER ROLE {role} CREATEDB", superuser=True).outcome.cluster.others
+    settings = place.after(f"ALTER ROLE {role} SET work_mem = '1MB'", superuser=True)
+    assert f"settings of {role}" in settings.outcome.cluster.others
+    comment = place.after(f"COMMENT ON ROLE {role} IS 'x'", superuser=True)
+    assert "a comment" in comment.outcome.cluster.others
+
+
+def test_a_role_that_was_dropped_is_told(place: Place, role: str) -> None:
+    place.ask_admin(f"CREATE ROLE {role}")
+    dropped = place.after(f"DROP ROLE {role}", superuser=True)
+    assert "something of pg_authid, which is gone" in dropped.outcome.cluster.others
+
+
+def test_a_role_that_the_test_made_and_dropped_is_not_told(place: Place, role: str) -> None:
+    returned = place.after(f"CREATE ROLE {role}; DROP ROLE {role}", superuser=True)
+    assert f"role {role}" not in returned.outcome.cluster.others
+
+
+def test_a_database_that_the_test_made_is_told(place: Place) -> None:
+    name = f"{place.template}_made"
+    returned = place.after(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+    assert f"database {name}" in returned.outcome.cluster.others
+    place.ask_admin(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("catalog", ["pg_authid", "pg_db_role_setting"])
+def test_a_shared_catalog_that_was_rewritten_hides_nothing(place: Place, catalog: str) -> None:
+    place.after(f"VACUUM FULL {catalog}", superuser=True)
+    statement = "ALTER DATABASE %I SET work_mem = '1MB'"
+    for _ in range(2):
+        place.after(f"DO $$ BEGIN EXECUTE format($s${statement}$s$, current_database()); END $$")

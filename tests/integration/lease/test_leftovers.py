@@ -1,0 +1,185 @@
+"""Who and what is still inside when a test is over, and who comes in when it is."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+
+import asyncpg
+import psycopg
+import pytest
+from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
+from tests.servers import LIMIT_S
+
+from dataflow.testing.errors import StaleContext
+from dataflow.testing.lease.broker import Terms
+from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.reset.log import Log
+
+
+def test_a_session_that_was_left_is_ended_and_told_with_all_that_is_known_of_it(place: Place) -> None:
+    opened: list[psycopg.Connection] = []
+
+    def work(lease: DatabaseLease) -> None:
+        connection = lease.connect_psycopg(application_name="forgetful")
+        connection.execute("INSERT INTO item (name) VALUES ('left')")
+        connection.execute("SELECT 'password=hunter2' AS secret")
+        opened.append(connection)
+
+    returned = place.after_work(work)
+    ((backend, where),) = returned.leaked
+    assert backend.pid == opened[0].info.backend_pid
+    assert (backend.application, backend.state) == ("forgetful", "idle in transaction")
+    assert 0 <= backend.age_s < LIMIT_S
+    assert backend.statement.startswith("SELECT 'password=")
+    assert "hunter2" not in backend.statement
+    assert where is not None
+    assert re.fullmatch(r"test_leftovers\.py:\d+", where)
+    assert in_place(returned) == "set public.item_id_seq back to 20; delete the rows at 1 places of public.item"
+    with pytest.raises(psycopg.OperationalError):
+        opened[0].execute("SELECT 1")
+    opened[0].close()
+
+
+def test_a_session_that_was_opened_elsewhere_is_told_without_a_line(place: Place) -> None:
+    connections = []
+    returned = place.after_work(lambda lease: connections.append(connect(lease.dsn)))
+    ((_, where),) = returned.leaked
+    assert where is None
+    connections[0].close()
+
+
+def test_a_session_that_was_closed_or_closes_by_itself_is_no_leak(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)", terms=Terms(spares=1, grace_s=LIMIT_S))
+
+    def work(lease: DatabaseLease) -> None:
+        lease.connect_psycopg().close()
+        late = lease.connect_psycopg(autocommit=True)
+        late.execute("INSERT INTO t VALUES (1)")
+        threading.Timer(0.05, late.close).start()
+
+    returned = place.after_work(work)
+    assert returned.leaked == ()
+    assert in_place(returned) == "delete the rows at 1 places of public.t"
+
+
+def test_asyncpg_connections_are_known_by_their_line_too(place: Place) -> None:
+    kept: list[asyncpg.Connection] = []
+
+    async def work(lease: DatabaseLease) -> None:
+        kept.append(await lease.connect())
+        await kept[0].execute("INSERT INTO item (name) VALUES ('x')")
+
+    with asyncio.Runner() as runner:
+        returned = place.after_work(lambda lease: runner.run(work(lease)))
+        kept[0].terminate()
+    ((backend, where),) = returned.leaked
+    assert backend.application == "dataflow-tdd"
+    assert where is not None
+    assert where.startswith("test_leftovers.py:")
+
+
+def test_a_running_statement_is_ended(place: Place) -> None:
+    def work(lease: DatabaseLease) -> None:
+        connection = lease.connect_psycopg()
+        started = threading.Event()
+
+        def sleep() -> None:
+            started.set()
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT pg_sleep(100)")
+
+        threading.Thread(target=sleep).start()
+        assert started.wait(LIMIT_S)
+
+    assert len(place.after_work(work).leaked) == 1
+
+
+def test_prepared_transactions_are_rolled_back_and_told(place: Place) -> None:
+    gid = f"it's {place.template}"
+
+    def work(lease: DatabaseLease) -> None:
+        with connect(lease.dsn) as connection:
+            quoted = gid.replace("'", "''")
+            connection.execute(f"BEGIN; DELETE FROM item; PREPARE TRANSACTION '{quoted}'".encode())
+
+    returned = place.after_work(work)
+    assert returned.prepared == (gid,)
+    assert "put all rows" not in in_place(returned)
+    assert place.ask_admin(f"SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE '%{place.template}'") == [(0,)]
+
+
+def test_prepared_transactions_that_the_test_committed_count(place: Place) -> None:
+    gid = place.template
+    returned = place.after(
+        f"BEGIN; DELETE FROM item WHERE id = 1; PREPARE TRANSACTION '{gid}'", f"COMMIT PREPARED '{gid}'"
+    )
+    assert "put all rows of public.item back" in in_place(returned)
+
+
+def test_a_lease_that_is_over_says_so(place: Place) -> None:
+    with place.lent() as lease:
+        assert lease.url
+    with pytest.raises(StaleContext, match="the database of a test was given back"):
+        _ = lease.url
+    assert place.broker.take_back(lease) is None
+
+
+def test_a_database_that_somebody_wrote_to_between_two_leases_is_not_lent_again(place: Place) -> None:
+    with place.lent() as lease:
+        dsn = lease.dsn
+    with connect(dsn) as connection:
+        connection.execute("DELETE FROM item WHERE id = 1")
+    with place.lent() as following:
+        assert following.name != dsn.database
+        assert place.differences(following) == []
+
+
+def test_a_database_that_somebody_is_in_is_not_lent_again(place: Place) -> None:
+    with place.lent() as lease:
+        dsn = lease.dsn
+    with connect(dsn), place.lent() as following:
+        assert following.name != dsn.database
+
+
+def test_a_database_that_was_only_looked_at_between_two_leases_is_lent_again(place: Place) -> None:
+    with place.lent() as lease:
+        dsn = lease.dsn
+    with connect(dsn) as connection:
+        connection.execute("SELECT * FROM item")
+        pid = connection.info.backend_pid
+    deadline = time.monotonic() + LIMIT_S
+    while place.ask_admin(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") != [(0,)]:
+        assert time.monotonic() < deadline
+    with place.lent() as following:
+        assert following.name == dsn.database
+
+
+@pytest.mark.parametrize(
+    "first", ["INSERT INTO item (name) VALUES ('x')", "UPDATE item SET name = 'x' WHERE id = 1"]
+)
+def test_who_comes_in_while_the_database_is_put_back_makes_it_be_replaced(
+    place: Place, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it wrote before the log was read could be committed after the rows were put back."""
+    lease = place.broker.lend("a test")
+    dsn = lease.dsn
+    place.run(lease, "INSERT INTO item (name) VALUES ('y')")
+    late: list[psycopg.Connection] = []
+
+    def come_in(*given: object) -> object:
+        late.append(psycopg.connect(dsn.url()))
+        late[0].execute(first.encode())
+        return read(*given)
+
+    read = Log.read
+    monkeypatch.setattr(Log, "read", come_in)
+    returned = place.broker.take_back(lease)
+    monkeypatch.undo()
+    assert returned is not None
+    assert replaced(returned) == "somebody came in while the database was being put back"
+    with place.lent() as following:
+        assert place.differences(following) == []
+    late[0].close()
