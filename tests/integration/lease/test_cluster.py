@@ -44,9 +44,10 @@ def test_a_database_that_the_test_made_is_told(place: Place) -> None:
     place.ask_admin(f"DROP DATABASE {name}")
 
 
-@pytest.mark.parametrize("catalog", ["pg_authid", "pg_db_role_setting"])
-def test_a_shared_catalog_that_was_rewritten_hides_nothing(place: Place, catalog: str) -> None:
-    place.after(f"VACUUM FULL {catalog}", superuser=True)
-    statement = "ALTER DATABASE %I SET work_mem = '1MB'"
+@pytest.mark.parametrize("catalog", ["pg_database", "pg_db_role_setting"])
+def test_a_shared_catalog_that_somebody_rewrote_hides_nothing(place: Place, catalog: str) -> None:
+    place.ask_admin(f"VACUUM FULL {catalog}")
+    setting, right = "ALTER DATABASE %I SET work_mem = '1MB'", "GRANT CREATE ON DATABASE %I TO PUBLIC"
+    do = "DO $$ BEGIN EXECUTE format($s${}$s$, current_database()); END $$"
     for _ in range(2):
-        place.after(f"DO $$ BEGIN EXECUTE format($s${statement}$s$, current_database()); END $$")
+        place.after(do.format(setting), do.format(right))

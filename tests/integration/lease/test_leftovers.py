@@ -183,3 +183,15 @@ def test_who_comes_in_while_the_database_is_put_back_makes_it_be_replaced(
     with place.lent() as following:
         assert place.differences(following) == []
     late[0].close()
+
+
+def test_transactions_are_rolled_back_in_a_session_that_has_worked_long(place: Place) -> None:
+    """Drivers forget the statements that they prepared when something was rolled back, and ours with them."""
+
+    def work(lease: DatabaseLease) -> None:
+        place.run(lease, f"BEGIN; DELETE FROM item; PREPARE TRANSACTION '{place.template}'")
+
+    for _ in range(8):
+        assert "nothing to do" in in_place(place.after("REINDEX TABLE item"))
+    for _ in range(2):
+        assert "put all rows" not in in_place(place.after_work(work))

@@ -37,6 +37,8 @@ class Restored(NamedTuple):
 
 def prepare(connection: psycopg.Connection, database: int) -> None:
     """Once for each connection that restores. :param database: its oid."""
+    # Or psycopg deallocates all statements, ours included, after a ROLLBACK PREPARED.
+    connection.prepare_threshold = None
     connection.execute(_PREPARE_ALONE.format(oid=database).encode())
 
 
