@@ -79,7 +79,7 @@ def _case(lease: EmbeddedLease, case: Case) -> None:
 
 
 def _broker(lease: EmbeddedLease) -> Broker:
-    return Broker(lease.admin_dsn.with_database("postgres"), lease.dsn, TEMPLATE, Terms(spares=1))
+    return Broker(lease.admin_dsn.with_database("postgres"), lease.dsn, lambda: TEMPLATE, Terms(spares=1))
 
 
 def _ours(broker: Broker, program: tuple[str, ...], tests: int) -> list[float]:

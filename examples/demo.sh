@@ -8,6 +8,6 @@ python -m pytest -q "$@"
 
 cat <<'NEXT'
 
-Next: read examples/orders/tests/conftest.py (the two fixtures that a project needs), then break a line of
+Next: read examples/orders/tests/conftest.py (all that a project needs), then break a line of
 examples/orders/orders/stock.py and run this again.
 NEXT

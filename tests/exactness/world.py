@@ -90,7 +90,7 @@ class World:
         return "\n".join([f"{self.ways.total()} programs:", *lines])
 
     def _new_broker(self) -> Broker:
-        return Broker(self._admin, self._user, self._template, TERMS)
+        return Broker(self._admin, self._user, lambda: self._template, TERMS)
 
     def _build(self) -> None:
         with connect(self._admin) as admin:

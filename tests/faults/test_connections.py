@@ -299,12 +299,12 @@ async def test_no_connection_left_in_the_server(make):
     from tests.integration.isolation.conftest import ask
 
     name = sql.Identifier(tdd.dsn.database).as_string()
-    ask(tdd.manager.server.lease.admin_dsn, f"ALTER DATABASE {name} CONNECTION LIMIT 1")
+    ask(tdd.manager.server.admin_dsn, f"ALTER DATABASE {name} CONNECTION LIMIT 1")
     first = await tdd.begin_test("first")
     with pytest.raises(ServerUnreachable, match=r"no connection left: too many(.|\n)*--tdd-pool-size"):
         await tdd.begin_test("second")
     await tdd.end_test(first)
-    ask(tdd.manager.server.lease.admin_dsn, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
+    ask(tdd.manager.server.admin_dsn, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
     await works(tdd)
 
 

@@ -120,6 +120,7 @@ BEGIN
     INSERT INTO outbox (topic, payload)
     VALUES ('order.' || NEW.status,
             jsonb_build_object('number', NEW.number, 'customer_id', NEW.customer_id));
+    PERFORM pg_notify('outbox', '');
     RETURN NULL;
 END $$;
 

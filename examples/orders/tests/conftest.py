@@ -1,45 +1,45 @@
-"""The two fixtures that a project needs: its schema, once, and a connection for each test."""
+"""All that a project needs: how its tables and first rows come to be, and a connection for each test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from dataflow.testing.tdd_support import PythonFunction
 from orders import catalog, database, stock
 
 from .gateway import FakeGateway
 
 if TYPE_CHECKING:
-    from dataflow.testing.tdd_support import TDDTestContext
+    from dataflow.testing.tdd_support import DatabaseLease, TDDTestContext
+
+APPLICATION = Path(database.__file__).parent
+
+
+async def the_shop(connection: asyncpg.Connection) -> None:
+    """Every test starts from this. It is done once, and again when a file of the application has changed."""
+    async with connection.transaction():
+        await database.create_schema(connection)
+        await stock_the_shop(connection)
 
 
 @pytest.fixture(scope="session")
-async def schema(tdd_database_url: str) -> None:
-    """Build the schema and stock the shop. This is committed: every test starts from it."""
-    connection = await asyncpg.connect(tdd_database_url)
-    try:
-        async with connection.transaction():
-            # The run's own database is empty. One that TEST_DATABASE_URL names may have the shop from the last
-            # run, or get it in this instant from another worker.
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('the shop of the tests'))")
-            if await connection.fetchval("SELECT to_regclass('orders') IS NULL"):
-                await database.create_schema(connection)
-                await stock_the_shop(connection)
-    finally:
-        await connection.close()
+def tdd_schema() -> PythonFunction:
+    return PythonFunction(the_shop, files=[APPLICATION])
 
 
 @pytest.fixture
-def connection(schema: None, tdd_test_context: TDDTestContext) -> database.Connection:
+def connection(tdd_test_context: TDDTestContext) -> database.Connection:
     """The connection of one test; what the test does with it is rolled back at its end."""
     return tdd_test_context.connection
 
 
 @pytest.fixture
-async def other_connection(schema: None, tdd_database_url: str) -> AsyncIterator[database.Connection]:
+async def other_connection(tdd_database_url: str) -> AsyncIterator[database.Connection]:
     """Another user of the shop, who sees its stock but nothing of what the test does."""
     connection = await asyncpg.connect(tdd_database_url)
     transaction = connection.transaction()
@@ -47,6 +47,13 @@ async def other_connection(schema: None, tdd_database_url: str) -> AsyncIterator
     yield connection
     await transaction.rollback()
     await connection.close()
+
+
+@pytest.fixture
+async def shop(tdd_database: DatabaseLease) -> AsyncIterator[asyncpg.Pool]:
+    """Connections to a shop of the test's own, in which everybody sees what somebody commits."""
+    async with asyncpg.create_pool(tdd_database.url, min_size=2, max_size=4) as pool:
+        yield pool
 
 
 @pytest.fixture

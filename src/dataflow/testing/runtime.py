@@ -235,6 +235,14 @@ class Runtime:
         databases = self.databases.on(self.server())
         return databases.lend(source or self.databases.source, test_id, fresh=fresh)
 
+    def make_tables(self) -> None:
+        """Choose the server, and make what rollback tests find there. The first of them would do it by itself.
+
+        :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
+        """
+        self.use()
+        _ = self.server().dsn
+
     def take_back_database(self, lease: DatabaseLease) -> None:
         """End what the test left in its database, and make that as it was. Idempotent."""
         self.databases.take_back(lease)

@@ -82,7 +82,7 @@ async def test_rolled_back(tdd, what):
 def a_role_of_our_own(tdd):
     """One that the tests' role may become. Of a role that is there already, two workers would change the same
     row of the server's catalogue."""
-    admin, name = tdd.manager.server.lease.admin_dsn, sql.Identifier(f"of_{tdd.dsn.database}").as_string()
+    admin, name = tdd.manager.server.admin_dsn, sql.Identifier(f"of_{tdd.dsn.database}").as_string()
     ask(admin, f"CREATE ROLE {name} ROLE dataflow_test")
     try:
         yield name

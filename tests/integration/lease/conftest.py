@@ -43,7 +43,7 @@ class Place:
                 connection.execute(text.encode())
         self._stack = ExitStack()
         self._painter: Painter | None = None
-        self.broker = Broker(self.admin, self.user, self.template, terms)
+        self.broker = Broker(self.admin, self.user, lambda: self.template, terms)
 
     def ask_admin(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         with connect(self.admin.with_database(database)) as connection:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tests.integration.lease.conftest import Make, Place, connect, replaced
-from tests.servers import LIMIT_S
+from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import CannotCreateDatabase, ServerError
 from dataflow.testing.lease.broker import Broker, Terms
@@ -21,7 +21,7 @@ import sys
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.lease.broker import Broker, Terms
 admin, user, template = sys.argv[1:]
-broker = Broker(Dsn.parse(admin), Dsn.parse(user), template, Terms(spares=1))
+broker = Broker(Dsn.parse(admin), Dsn.parse(user), lambda: template, Terms(spares=1))
 lease = broker.lend("another process")
 print(lease.name, flush=True)
 sys.stdin.read()
@@ -62,7 +62,7 @@ def role(place: Place) -> Iterator[str]:
 
 def as_role(place: Place, role: str) -> Broker:
     dsn = replace(place.admin, user=role)
-    return Broker(dsn, dsn, None, Terms(spares=1))
+    return Broker(dsn, dsn, lambda: None, Terms(spares=1))
 
 
 def test_two_leases_at_once_are_two_databases(place: Place) -> None:
@@ -111,7 +111,7 @@ def test_at_the_end_no_database_is_left(make: Make) -> None:
 def test_a_template_that_is_gone_is_named_in_the_error(make: Make) -> None:
     place = make("CREATE TABLE t (a int)")
     place.broker.close()
-    place.broker = Broker(place.admin, place.user, f"{place.template}_no_such", place.terms)
+    place.broker = Broker(place.admin, place.user, lambda: f"{place.template}_no_such", place.terms)
     with pytest.raises(ServerError, match=f"no copy of {place.template}_no_such could be made"):
         place.broker.lend("a test")
 
@@ -178,7 +178,7 @@ def test_a_living_process_is_known_also_from_another_maintenance_database(make: 
     place.ask_admin(f"CREATE DATABASE {elsewhere}")
     other = Other(place, elsewhere)
     with place.lent():
-        Broker(place.admin, place.user, place.template, place.terms).close()
+        Broker(place.admin, place.user, lambda: place.template, place.terms).close()
         assert other.database in place.databases()
     other.end()
     place.ask_admin(f"DROP DATABASE {elsewhere} WITH (FORCE)")

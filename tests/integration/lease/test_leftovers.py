@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
-from tests.servers import LIMIT_S
+from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.lease.broker import Terms

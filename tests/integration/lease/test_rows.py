@@ -123,7 +123,7 @@ def test_values_come_back_as_they_were_whatever_the_roles_settings_are(make: Mak
     ):
         place.ask_admin(f"ALTER ROLE {role} SET {setting}")
     place.broker.close()
-    place.broker = Broker(replace(place.admin, user=role), place.user, place.template, place.terms)
+    place.broker = Broker(replace(place.admin, user=role), place.user, lambda: place.template, place.terms)
     assert "put all rows" in in_place(place.after("UPDATE v SET f = 1"))
     place.broker.close()
     place.ask_admin(f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -126,7 +126,7 @@ def test_a_login_trigger_of_the_template_fires_for_tests_and_not_for_us(make: Ma
         "ALTER EVENT TRIGGER note ENABLE ALWAYS",
         place.template,
     )
-    place.broker = Broker(place.admin, place.user, place.template, place.terms)
+    place.broker = Broker(place.admin, place.user, lambda: place.template, place.terms)
     for _ in range(3):
         with place.lent() as lease, lease.connect_psycopg(autocommit=True) as connection:
             assert connection.execute("SELECT who FROM logins").fetchall() == [("dataflow_test",)]

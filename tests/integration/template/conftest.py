@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.integration.server.conftest import make_cache
+from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.server.embedded import lease_database, stop_server
@@ -28,15 +28,6 @@ from dataflow.testing.template.function import PythonFunction
 from dataflow.testing.template.source import SchemaSource
 from dataflow.testing.template.steps import Steps
 from dataflow.testing.template.store import TemplateInfo, TemplateStore
-
-LIMIT_S = 30.0
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s in vain: {what}"
-        time.sleep(0.01)
 
 
 class Workshop:
@@ -114,7 +105,9 @@ class Workshop:
     def process(self, body: str, **environment: str) -> subprocess.Popen[str]:
         """Another process, in which `store` and `source` are a store and this test's function."""
         program = (
-            "import json, os, sys, time\n"
+            "import json, os, signal, sys, time\n"
+            # Who starts a suite in the background of a shell has it ignore this signal.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from pathlib import Path\n"
             "from dataflow.testing.dsn import Dsn\n"
             "from dataflow.testing.template.function import PythonFunction\n"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.server.conftest import Cache, make_cache
-from tests.integration.template.conftest import LIMIT_S, Workshop, wait_until
+from tests.integration.template.conftest import Workshop
+from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.cli import main
 from dataflow.testing.server.embedded import server_dsn, stop_server
@@ -86,6 +87,7 @@ def test_those_of_a_server_that_was_named(
     database = own_server.builder.with_database("shop_test")
     with own_server.connect() as connection:
         connection.execute("CREATE DATABASE shop_test OWNER dataflow_test")
+    monkeypatch.delenv("DATAFLOW_TDD_SERVER")
     monkeypatch.setenv("TEST_DATABASE_URL", database.url())
     store = own_server.store(database, database)
     name = store.ensure(own_server.sql("SELECT 1"), LIMIT_S).name
@@ -96,6 +98,7 @@ def test_those_of_a_server_that_was_named(
 
 
 def test_a_database_that_may_be_a_real_one_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Run) -> None:
+    monkeypatch.delenv("DATAFLOW_TDD_SERVER")
     monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://localhost:1/shop")
     assert main(["templates", "list"]) == 1
     assert "'shop'" in capsys.readouterr().err

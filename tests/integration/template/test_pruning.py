@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.integration.template.conftest import LIMIT_S, Workshop, told, wait_until
+from tests.integration.template.conftest import Workshop, told
+from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.template import databases
 from dataflow.testing.template.pruning import Pruned

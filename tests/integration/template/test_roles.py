@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 from psycopg import sql
-from tests.integration.template.conftest import LIMIT_S, Workshop
+from tests.integration.template.conftest import Workshop
+from tests.waiting import LIMIT_S
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import CannotCreateDatabase, ServerError, TemplateBusy

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from tests.integration.template.conftest import LIMIT_S, Workshop
+from tests.integration.template.conftest import Workshop
+from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import SchemaFailed
 from dataflow.testing.server.binaries import default_providers, find_binaries

@@ -9,7 +9,8 @@ from dataclasses import replace
 import psutil
 import psycopg
 import pytest
-from tests.integration.template.conftest import LIMIT_S, Workshop, told, wait_until
+from tests.integration.template.conftest import Workshop, told
+from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.errors import SchemaFailed, ServerError, TemplateBusy
 from dataflow.testing.template import databases

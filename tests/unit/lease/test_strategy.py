@@ -28,7 +28,7 @@ def test_with_all_that_it_takes_the_log_is_used() -> None:
 def test_else_each_test_gets_a_fresh_copy_and_it_is_said_why(facts: Facts, reason: str) -> None:
     found = choose(facts)
     assert found.method is Method.CLONE
-    assert str(found).startswith("a fresh clone for each test (")
+    assert str(found).startswith("replaced by a fresh copy after each test (")
     assert reason in str(found)
 
 

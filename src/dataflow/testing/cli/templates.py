@@ -104,8 +104,8 @@ def describe(template: TemplateInfo, now: float) -> str:
 def _state(template: TemplateInfo) -> str:
     if template.built is not None or template.description is None:
         return (
-            "not usable: changed by hand, of another version of dataflow-tdd, or with unlogged tables and older "
-            "than the last start of the server"
+            "not usable: changed by hand, of another version of dataflow-tdd, or with unlogged tables, which the "
+            "server emptied when it crashed"
         )
     return "being built" if template.users else "half-built: its builder died"
 

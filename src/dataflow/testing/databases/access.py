@@ -10,6 +10,7 @@ from dataflow.testing.databases.server import ServerWithDatabases, rollback_dsn
 
 if TYPE_CHECKING:
     from dataflow.testing.databases.of_process import Databases
+    from dataflow.testing.dsn import Dsn
     from dataflow.testing.events import Emit
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.lease.lease import DatabaseLease
@@ -29,6 +30,7 @@ class Access:
         self.root = Path.cwd()
         self.schema: SchemaSource | None = None
         self._databases: Databases | None = None
+        self._settled = False
 
     @property
     def source(self) -> SchemaSource:
@@ -41,20 +43,19 @@ class Access:
 
     def serve(self, server: Server) -> ServerWithDatabases:
         """The server for rollback tests, with the tables of the schema in a copy that is theirs."""
-        try:
-            return ServerWithDatabases(server, rollback_dsn(server, self.source, self.on), self.close)
-        except BaseException:
-            self.close()
-            server.close()
-            raise
+        return ServerWithDatabases(server, self._rollback_dsn, self.close)
+
+    @property
+    def settled(self) -> bool:
+        """Whether rollback tests have their tables; from then on another schema comes too late for them."""
+        return self._settled
 
     def on(self, server: Server) -> Databases:
         """The databases on a server."""
         if self._databases is None:
             from dataflow.testing.databases.of_process import Databases
 
-            user = server.user_dsn if isinstance(server, ServerWithDatabases) else server.dsn
-            self._databases = Databases(server.admin_dsn, user, self._settings(), self._emit)
+            self._databases = Databases(server.admin_dsn, server.user_dsn, self._settings(), self._emit)
         return self._databases
 
     def take_back(self, lease: DatabaseLease) -> None:
@@ -64,6 +65,7 @@ class Access:
 
     def close(self) -> None:
         """Drop all databases of this process. Idempotent."""
+        self._settled = False
         databases, self._databases = self._databases, None
         if databases is not None:
             databases.close()
@@ -71,3 +73,9 @@ class Access:
     def forget(self) -> None:
         """In a forked child: they are those of the parent."""
         self._databases = None
+        self._settled = False
+
+    def _rollback_dsn(self, server: Server) -> Dsn:
+        dsn = rollback_dsn(server, self.source, self.on)
+        self._settled = True
+        return dsn

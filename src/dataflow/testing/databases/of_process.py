@@ -5,13 +5,18 @@ What happens in a database is the business of `lease` and `reset`; how its schem
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from dataflow.testing.errors import SchemaFailed
 from dataflow.testing.events import DatabaseMethod, DatabaseReturned, Emit, TemplateUsed
 from dataflow.testing.lease.backends import Backend
 from dataflow.testing.lease.broker import Broker, Returned, Terms
+from dataflow.testing.lease.connecting import connect
 from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.lease.strategy import Strategy, choose, facts
 from dataflow.testing.reset.explain import explain
 from dataflow.testing.template.steps import EMPTY
 from dataflow.testing.template.store import Template, TemplateStore
@@ -38,6 +43,15 @@ class Databases:
         self._store: TemplateStore | None = None
         self._brokers: dict[str, Broker] = {}
         self._lent: dict[DatabaseLease, tuple[Broker, float, bool]] = {}
+        self._failed: dict[str, SchemaFailed] = {}
+
+    def strategy(self) -> Strategy:
+        """How databases will be made ready for the next test.
+
+        :raises CannotCreateDatabase: the role may not even have copies. :raises ServerError: it cannot be asked.
+        """
+        with closing(connect(self._admin)) as connection:
+            return choose(facts(connection))
 
     def lend(self, source: SchemaSource, test_id: str, *, fresh: bool = False) -> DatabaseLease:
         """A database made from `source`, for one test.
@@ -69,7 +83,7 @@ class Databases:
             terms = Terms(spares=settings.spares, limit_s=settings.schema_timeout)
             if settings.leaks == "ignore":
                 terms = terms._replace(grace_s=_HURRY_S)
-            broker = Broker(self._admin, self._user, self._template(source), terms)
+            broker = Broker(self._admin, self._user, partial(self._template, source), terms)
             if not self._brokers:
                 self._emit(DatabaseMethod(str(broker.strategy)))
             self._brokers[key] = broker
@@ -90,9 +104,20 @@ class Databases:
             return None
         if self._store is None:
             self._store = TemplateStore(self._admin, self._user)
-        template: Template = self._store.ensure(source, self._settings.schema_timeout)
+        template = self._ensure(self._store, source)
         self._emit(TemplateUsed(source.describe(), template.name, template.built_ms))
         return template.name
+
+    def _ensure(self, store: TemplateStore, source: SchemaSource) -> Template:
+        """What failed is not tried again for each of a thousand tests: only when its files have changed."""
+        key = source.fingerprint()
+        if (error := self._failed.get(key)) is not None:
+            raise SchemaFailed(error.what, cause=error.cause, remedy=error.remedy, option=error.option)
+        try:
+            return store.ensure(source, self._settings.schema_timeout)
+        except SchemaFailed as failed:
+            self._failed[key] = failed
+            raise
 
     def _event(self, lease: DatabaseLease, returned: Returned, lent_ms: float, fresh: bool) -> DatabaseReturned:
         outcome = returned.outcome

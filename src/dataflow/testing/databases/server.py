@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,34 @@ ROLLBACK = "the rollback tests of this process"
 class ServerWithDatabases:
     """A server whose databases are dropped before it is given back.
 
-    :param dsn: where rollback tests connect to.
+    :param rollback_dsn: makes the database of the rollback tests, when the first of them connects.
     """
 
-    def __init__(self, server: Server, dsn: Dsn, before_close: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, rollback_dsn: Callable[[Server], Dsn], before_close: Callable[[], None]
+    ) -> None:
         self._server = server
+        self._rollback_dsn = rollback_dsn
         self._before_close = before_close
-        self.dsn = dsn
+        self._making = threading.Lock()  # several loops may be the first
+        self._dsn: Dsn | None = None
         self.user_dsn = server.dsn
         self.admin_dsn = server.admin_dsn
         self.description = server.description
         self.attempts = server.attempts
         self.started = server.started
+
+    @property
+    def dsn(self) -> Dsn:
+        """Where rollback tests connect to.
+
+        :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
+        """
+        if self._dsn is None:
+            with self._making:
+                if self._dsn is None:
+                    self._dsn = self._rollback_dsn(self._server)
+        return self._dsn
 
     @property
     def alive(self) -> bool:

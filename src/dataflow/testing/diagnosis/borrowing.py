@@ -47,10 +47,10 @@ def usable_settings(current: Runtime) -> Settings:
 
 def stop_if_started(server: Server, settings: Settings) -> None:
     """Stop the embedded server if it was started for `server` alone; one that others use by now stays."""
-    from dataflow.testing.server.choice import EmbeddedServer, embedded_options
+    from dataflow.testing.server.choice import embedded_options
     from dataflow.testing.server.embedded import stop_server
 
-    if isinstance(server, EmbeddedServer) and server.lease.started:
+    if server.started:
         with suppress(ServerError):
             stop_server(embedded_options(settings))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dataflow.testing.diagnosis.borrowing import server_of_tests
 from dataflow.testing.diagnosis.model import Check, Diagnosis, Status, failure, info, ok
 from dataflow.testing.diagnosis.setup import invalid_settings, read_settings
-from dataflow.testing.errors import SettingsError
+from dataflow.testing.errors import CannotCreateDatabase, SettingsError
 from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
@@ -54,20 +54,24 @@ async def check_server_capabilities() -> ServerCapabilities:
     """What the server that tests use, or would use, can do."""
     try:
         async with server_of_tests() as server:
-            return describe_capabilities(await _ask(server.dsn))
+            return describe_capabilities(await _ask(server.user_dsn), await _ask(server.admin_dsn))
     except SettingsError as error:
         return ServerCapabilities(TITLE, (invalid_settings(error),))
     except Exception as error:
         return ServerCapabilities(TITLE, (failure("capabilities", error),))
 
 
-def describe_capabilities(found: Capabilities) -> ServerCapabilities:
-    """Whatever the server lacks is no failure: there is another way, which costs more. Pure."""
+def describe_capabilities(found: Capabilities, admin: Capabilities) -> ServerCapabilities:
+    """Whatever the server lacks is no failure: there is another way, which costs more. Pure.
+
+    :param found: for the role that tests have. :param admin: for that which makes databases.
+    """
     checks = (
         ok("PostgreSQL", found.version, **asdict(found)),
         _may("CREATE DATABASE", found.create_database, f"ALTER ROLE {_quoted(found.role)} CREATEDB;"),
         info("superuser", "yes" if found.superuser else f"no ({found.role} is an ordinary role)"),
         _walinspect(found),
+        _databases(admin),
     )
     return ServerCapabilities(TITLE, checks, found)
 
@@ -90,6 +94,17 @@ def _walinspect(found: Capabilities) -> Check:
         "it comes with PostgreSQL 15 and later, on Debian in the package postgresql, elsewhere in "
         "postgresql-contrib; the embedded server has it",
     )
+
+
+def _databases(admin: Capabilities) -> Check:
+    """How tests that commit get their databases."""
+    from dataflow.testing.lease.strategy import Facts, choose
+
+    facts = Facts(admin.version_number, admin.role, admin.superuser, admin.create_database, admin.pg_walinspect)
+    try:
+        return info("tdd_database", f"databases are {choose(facts)}")
+    except CannotCreateDatabase as error:
+        return Check("tdd_database", Status.INFO, f"not possible: {error.what}", error.remedy)
 
 
 async def _ask(dsn: Dsn) -> Capabilities:

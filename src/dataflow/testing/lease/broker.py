@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from time import monotonic, perf_counter, sleep
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from psycopg import sql
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerError, ServerUnreachable
-from dataflow.testing.lease import backends, owner, unlogged
+from dataflow.testing.lease import backends, owner
 from dataflow.testing.lease.clones import Clones
 from dataflow.testing.lease.connecting import connect, silent_settings
 from dataflow.testing.lease.database import Database
@@ -28,6 +28,8 @@ from dataflow.testing.reset.shape import Shape, read_shape
 
 # How long a server that crashed may take to come back, in seconds.
 _RECOVERY_LIMIT_S = 30.0
+
+NameOfTemplate = Callable[[], str | None]
 
 log = logging.getLogger("dataflow.testing")
 
@@ -61,11 +63,12 @@ class Broker:
     """The databases of one process.
 
     :param admin: maintenance database, and a role that may create databases; locks and log are seen from there.
-    :param user: as whom tests enter; owner of the databases. :param template: to copy; None for an empty one.
+    :param user: as whom tests enter; owner of the databases. :param template: says what to copy, None for an
+        empty database; asked again when the server was away, for a crash may have spoiled a template.
     :raises CannotCreateDatabase: the role may not. :raises ServerError: the server cannot be used.
     """
 
-    def __init__(self, admin: Dsn, user: Dsn, template: str | None, terms: Terms = Terms()) -> None:  # noqa: B008
+    def __init__(self, admin: Dsn, user: Dsn, template: NameOfTemplate, terms: Terms = Terms()) -> None:  # noqa: B008
         self._admin = admin
         self._user = user
         self._template = template
@@ -161,7 +164,7 @@ class Broker:
             raise
         self._clones: Clones = Clones(
             self._enter,
-            template=self._template,
+            template=self._template(),
             owner=self._user.user or "",
             token=self._token,
             most=self._terms.spares,
@@ -245,17 +248,10 @@ class Broker:
         return database
 
     def _shape_by(self, name: str) -> Shape:
-        """What the template looks like, read once, from a copy that no test has used.
-
-        :raises ServerError: the template is not as it was built.
-        """
+        """What the template looks like, read once, from a copy that no test has used."""
         if self._shape is None:
             with closing(self._enter(name)) as connection:
-                shape = read_shape(connection)
-            template = self._template
-            if template and shape.unlogged and not unlogged.is_intact(self._maintenance, template):
-                raise unlogged.emptied(template)
-            self._shape = shape
+                self._shape = read_shape(connection)
         return self._shape
 
     def _emptied(self, database: Database) -> backends.Inside:

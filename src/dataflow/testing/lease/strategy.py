@@ -34,7 +34,7 @@ class Method(enum.Enum):
     """How the next test gets a database like the template."""
 
     LOG = "put back from the write-ahead log"
-    CLONE = "a fresh clone for each test"
+    CLONE = "replaced by a fresh copy after each test"
 
 
 class Strategy(NamedTuple):

@@ -13,6 +13,15 @@ HELP = (
 )
 
 
+def wants_database(item: pytest.Item) -> bool:
+    """Whether a test will have a database of its own, as far as one can tell before it runs."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "tdd_database" in fixtures:
+        return True
+    marker = item.get_closest_marker(MARKER)
+    return marker is not None and "tdd_test_context" in fixtures and marker.kwargs.get("isolation") != ROLLBACK
+
+
 def isolation_of(node: pytest.Item, default: str, *allowed: str) -> str:
     """What the nearest marker says.
 

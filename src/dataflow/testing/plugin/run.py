@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDModeDisabled
-from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of
+from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
+from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
@@ -74,6 +74,17 @@ class Run:
             return [f"dataflow-tdd: {error}"]
         return [f"dataflow-tdd: {line}" for line in str(settings).splitlines()]
 
+    def pytest_report_collectionfinish(self, config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+        """Tests with databases of their own: how these are put back. With xdist only the summary tells."""
+        if config.option.collectonly or config.get_verbosity() < 0 or not any(map(wants_database, items)):
+            return []
+        try:
+            self.runtime.use()
+            strategy = self.runtime.databases.on(self.runtime.server()).strategy()
+            return [f"dataflow-tdd: databases are {strategy}"]
+        except TDDError as error:  # the tests will say more
+            return [f"dataflow-tdd: no databases: {error.what}"]
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._item = item
@@ -92,10 +103,11 @@ class Run:
         wide = fixturedef.scope != "function"
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
-        else:
-            if follow_test_loop(fixturedef, request) and not self.runtime.started:
-                self.runtime.databases.schema = request.getfixturevalue("tdd_schema")
         try:
+            if not wide and follow_test_loop(fixturedef, request) and not self.runtime.databases.settled:
+                # Before the fixture itself, so that its time is that of the test alone.
+                self.runtime.databases.schema = request.getfixturevalue("tdd_schema")
+                self.runtime.make_tables()
             return (yield)
         except TDDModeDisabled as error:
             raise skipped(error) from None

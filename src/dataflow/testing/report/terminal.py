@@ -88,7 +88,7 @@ def _template(summary: Summary) -> Iterator[str]:
 
 
 def _databases(databases: DatabaseSummary) -> Iterator[str]:
-    count = f"{databases.tests} tests with a database"
+    count = f"{databases.tests} test{'s' if databases.tests != 1 else ''} with a database"
     yield f"databases  {count:<19} {'median':>3}  {'p95':>10}"
     yield from (_row(phase) for phase in databases.phases)
     for method in databases.methods:

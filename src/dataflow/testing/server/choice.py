@@ -26,6 +26,10 @@ class ExternalServer(NamedTuple):
     restarts: int = 0
 
     @property
+    def user_dsn(self) -> Dsn:
+        return self.dsn
+
+    @property
     def admin_dsn(self) -> Dsn:
         """There is no other role than that of the URL, and no other database that we were given."""
         return self.dsn
@@ -44,6 +48,10 @@ class EmbeddedServer(NamedTuple):
     @property
     def dsn(self) -> Dsn:
         return self.lease.dsn
+
+    @property
+    def user_dsn(self) -> Dsn:
+        return self.dsn
 
     @property
     def admin_dsn(self) -> Dsn:

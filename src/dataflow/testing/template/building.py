@@ -22,10 +22,7 @@ SELECT pg_class.oid, nspname, relname
   FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
  WHERE relkind = 'S' AND relpersistence <> 't'
 """
-_START_IF_UNLOGGED = """
-SELECT extract(epoch FROM pg_postmaster_start_time())::float8
- WHERE EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')
-"""
+_HAS_UNLOGGED = "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')"
 
 
 class Builder:
@@ -58,12 +55,12 @@ class Builder:
             _apply(source, self._builder.with_database(name), limit_s)
             _check_unchanged(source, note.fingerprint)
             databases.end_visitors(self._connection, name)
-            only_since = self._normalise(name, limit_s)
+            no_crash_since = self._normalise(name, limit_s)
             databases.close_to_all(self._connection, name)
             databases.end_visitors(self._connection, name)
             built_ms = round((time.monotonic() - began) * 1000, 1)
             now = databases.server_time(self._connection)
-            finished = note._replace(used=now, built=now, built_ms=built_ms, only_since=only_since)
+            finished = note._replace(used=now, built=now, built_ms=built_ms, no_crash_since=no_crash_since)
             databases.annotate(self._connection, name, finished)
             databases.rename(self._connection, name, naming.template_name(key))
         except BaseException as error:
@@ -81,7 +78,7 @@ class Builder:
         """Make equal what depends on how the schema was built: where sequences stand in the log, what of rows
         and statistics is written only later.
 
-        :return: the note's `only_since`.
+        :return: the note's `no_crash_since`.
         """
         with connect(self._admin.with_database(name), statement_limit_s=limit_s) as inside:
             _refuse_prepared(inside)
@@ -89,8 +86,8 @@ class Builder:
                 set_sequences(inside)
             with explained("vacuum the schema"):
                 inside.execute("VACUUM (FREEZE, ANALYZE)")
-            row = inside.execute(_START_IF_UNLOGGED).fetchone()
-            return float(row[0]) if row else None
+            row = inside.execute(_HAS_UNLOGGED).fetchone()
+            return databases.last_crash(inside) if row and row[0] else None
 
     def _discard(self, name: str, error: BaseException) -> None:
         """By a new session: ours may be what broke, and nobody else uses this name."""

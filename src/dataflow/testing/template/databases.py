@@ -24,7 +24,7 @@ _POLL_S = 0.005
 class Database(NamedTuple):
     """A database of ours, as the server describes it.
 
-    :param note: None when its comment is not readable. :param server_start: seconds since the epoch.
+    :param note: None when its comment is not readable. :param last_crash: of the server; see `last_crash`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Database(NamedTuple):
     allows_connections: bool
     is_template: bool
     note: Note | None
-    server_start: float = 0.0
+    last_crash: float = 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -41,22 +41,26 @@ class Database(NamedTuple):
     @property
     def is_sealed(self) -> bool:
         """It is as its builder left it; anything else was done by others, or by a crash of the server."""
-        if self.note is None or self.note.built is None or self.note.only_since not in (None, self.server_start):
+        if (
+            self.note is None
+            or self.note.built is None
+            or self.note.no_crash_since not in (None, self.last_crash)
+        ):
             return False
         return self.is_finished and self.is_template and not self.allows_connections
 
 
 def databases(connection: psycopg.Connection) -> tuple[Database, ...]:
     """All templates of the server, those under construction included."""
+    crash = last_crash(connection)
     rows = connection.execute(
-        "SELECT datname, datallowconn, datistemplate, shobj_description(oid, 'pg_database'),"
-        " extract(epoch FROM pg_postmaster_start_time())::float8 FROM pg_database"
+        "SELECT datname, datallowconn, datistemplate, shobj_description(oid, 'pg_database') FROM pg_database"
         " WHERE starts_with(datname, %s) OR starts_with(datname, %s) ORDER BY datname",
         (TEMPLATE, BUILDING),
     ).fetchall()
     return tuple(
-        Database(name, key, allows, template, Note.load(comment), start)
-        for name, allows, template, comment, start in rows
+        Database(name, key, allows, template, Note.load(comment), crash)
+        for name, allows, template, comment in rows
         if (key := key_of(name)) is not None
     )
 
@@ -194,6 +198,14 @@ def server_time(connection: psycopg.Connection) -> float:
     """The server's clock, seconds since the epoch: the one that all hosts share."""
     (now,) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone() or (0.0,)
     return float(now)
+
+
+def last_crash(connection: psycopg.Connection) -> float:
+    """When the server began to count anew, in seconds since the epoch: one that crashed does so when it recovers,
+    one that was stopped in order does not. `pg_stat_reset_shared` looks like a crash, which only costs time."""
+    query = "SELECT extract(epoch FROM stats_reset)::float8 FROM pg_stat_bgwriter"
+    (reset,) = connection.execute(query).fetchone() or (0.0,)
+    return float(reset or 0.0)
 
 
 def _may_not_create(connection: psycopg.Connection, owner: str, error: psycopg.Error) -> ServerError:

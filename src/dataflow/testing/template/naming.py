@@ -49,8 +49,8 @@ class Note(NamedTuple):
     """What a template says of itself. Times are seconds since the epoch, by the server's clock.
 
     :param used: when a run last began to use it, to the minute. :param built: None while it is being built.
-    :param only_since: the start of the server that it does not outlive; None: it outlives any. A server that
-        crashed empties all unlogged tables.
+    :param no_crash_since: it has unlogged tables, which are empty after a crash of the server, and so it counts
+        only while the last crash was then (`databases.last_crash`). None: it outlives any.
     """
 
     fingerprint: str
@@ -60,7 +60,7 @@ class Note(NamedTuple):
     used: float
     built: float | None = None
     built_ms: float | None = None
-    only_since: float | None = None
+    no_crash_since: float | None = None
 
     def dump(self) -> str:
         return json.dumps({"format": FORMAT} | self._asdict())

@@ -266,7 +266,7 @@ def _changed_and_used(name: str, users: tuple[str, ...]) -> TemplateBusy:
     return TemplateBusy(
         f"the template database {name} is not as it was built, and cannot be built anew while others use it: "
         f"{listed(users)}",
-        cause="somebody changed it, with ALTER DATABASE or COMMENT ON DATABASE; or the server was started again, "
-        "which may empty unlogged tables",
+        cause="somebody changed it, with ALTER DATABASE or COMMENT ON DATABASE; or the server crashed, "
+        "which empties unlogged tables",
         remedy="end these sessions, and run again",
     )
