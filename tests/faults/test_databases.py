@@ -182,14 +182,13 @@ def test_the_process_is_killed_in_the_middle_of_a_reset(place: Place, moment: st
 
 def interrupt(patched: pytest.MonkeyPatch, moment: str, strike: object) -> None:
     """Have something happen at a moment of the next reset, and only then."""
-    from dataflow.testing.lease import inplace
     from dataflow.testing.reset import log, restore
 
     places: dict[str, tuple[object, str]] = {
-        "read": (log.Log, "read"),
-        "restore": (inplace, "restore"),
-        "COPY": (restore, "_copy_back"),
-        "COMMIT": (restore, "_run"),
+        "read": (log.Log, "read_if_alone"),
+        "restore": (restore.Restorer, "carry_out"),
+        "COPY": (restore, "copy_back"),
+        "COMMIT": (restore, "send"),
     }
     target, name = places[moment]
     original = getattr(target, name)

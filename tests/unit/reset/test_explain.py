@@ -8,7 +8,7 @@ from tests.unit.reset.test_plan import SMALL
 
 from dataflow.testing.reset.explain import explain
 from dataflow.testing.reset.footprint import Touched
-from dataflow.testing.reset.log import Written, position_bytes
+from dataflow.testing.reset.log import Inside, Written, position_bytes
 from dataflow.testing.reset.outcome import ClusterChange, Outcome
 from dataflow.testing.reset.plan import DeleteRows, Plan, RestoreTable, SetSequence
 from dataflow.testing.reset.shape import SequenceState
@@ -16,10 +16,10 @@ from dataflow.testing.reset.shape import SequenceState
 
 def test_it_says_what_was_read_what_it_means_and_what_was_done() -> None:
     touched = Touched(came={(0, 1), (0, 2)}, gone={(1, 1)}, kinds=Counter({"Heap/INSERT": 2, "Heap/DELETE": 1}))
-    steps = DeleteRows(SMALL, ((0, 1), (0, 2))), SetSequence(SequenceState("public.s", 5, True))
+    steps = DeleteRows(SMALL, ((0, 1), (0, 2))), SetSequence(7, SequenceState("public.s", 5, True))
     outcome = Outcome(
         Plan(steps),
-        Written("0/100", "0/180", []),
+        Written("0/100", "0/180", [], Inside(1, False, 700)),
         ((SMALL, touched), (None, Touched(kinds=Counter({"XLOG/FPI": 1})))),
         1.234,
         ClusterChange(others=("role x",)),

@@ -141,7 +141,7 @@ def test_triggers_that_always_fire_replace_where_rows_would_be_touched() -> None
 
 
 def test_a_sequence_is_set_back() -> None:
-    assert plan(footprint(sequence=Touched(counted=True))).steps == (SetSequence(STATE),)
+    assert plan(footprint(sequence=Touched(counted=True))).steps == (SetSequence(SEQUENCE.oid, STATE),)
 
 
 def test_unlogged_tables_are_always_put_back() -> None:
@@ -209,7 +209,7 @@ class TestCatalogs:
         assert (made.steps, made.moved) == ((RestoreTable(SMALL, "its file was replaced"),), {SMALL.oid: 77777})
 
     def test_a_sequence_with_another_file_is_set_back_and_an_index_needs_nothing(self) -> None:
-        assert plan(self.written, catalogs=self.moved(SEQUENCE)).steps == (SetSequence(STATE),)
+        assert plan(self.written, catalogs=self.moved(SEQUENCE)).steps == (SetSequence(SEQUENCE.oid, STATE),)
         made = plan(footprint(classes=self.written.local[CLASSES.oid]), catalogs=self.moved(INDEX))
         assert (made.steps, made.nothing) == ((), False)
 

@@ -20,7 +20,7 @@ from dataflow.testing.lease.database import Database
 from dataflow.testing.lease.inplace import InPlace
 from dataflow.testing.lease.lease import DatabaseLease
 from dataflow.testing.lease.strategy import Method, Strategy, choose, facts
-from dataflow.testing.reset.log import Log, install
+from dataflow.testing.reset.log import Log, Written, install
 from dataflow.testing.reset.outcome import Outcome
 from dataflow.testing.reset.plan import Plan
 from dataflow.testing.reset.seeds import Seeds
@@ -120,9 +120,11 @@ class Broker:
         found = backends.Inside(())
         ended_ms = 0.0
         try:
-            found = self._emptied(database)
+            written = self._written(database)
+            if written is None:
+                found = self._emptied(database)
             ended_ms = (perf_counter() - started) * 1e3
-            outcome = self._put_back(database, found.prepared)
+            outcome = self._put_back(database, written, found.prepared)
         except BaseException as error:
             self._give_up(database)
             if not isinstance(error, psycopg.Error | ServerError | TimeoutError | OSError):
@@ -254,21 +256,28 @@ class Broker:
                 self._shape = read_shape(connection)
         return self._shape
 
+    def _written(self, database: Database) -> Written | None:
+        """What the test wrote, if its sessions end by themselves, and it leaves nothing prepared."""
+        if self._in_place is None or not database.keep:
+            return None
+        return self._in_place.written_when_alone(database, self._terms.grace_s)
+
     def _emptied(self, database: Database) -> backends.Inside:
         """Who was left inside; nobody is any more."""
         own = database.own_pid
-        found = backends.leave_alone(self._maintenance, database.oid, own, self._terms.grace_s)
+        grace_s = 0.0 if database.keep else self._terms.grace_s
+        found = backends.leave_alone(self._maintenance, database.oid, own, grace_s)
         if not found.nobody:
             prepared = backends.end(self._maintenance, database.oid, own)
             found = found._replace(prepared=prepared)
         return found
 
-    def _put_back(self, database: Database, prepared: tuple[str, ...]) -> Outcome:
+    def _put_back(self, database: Database, written: Written | None, prepared: tuple[str, ...]) -> Outcome:
         if self._in_place is None or not database.keep:
             return _replaced("each test gets a new one" if self._in_place is not None else str(self._strategy))
         for name in prepared:
             database.session.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(name)))
-        return self._in_place.put_back(database)
+        return self._in_place.put_back(database, written)
 
     def _keep_or_give_up(self, database: Database, outcome: Outcome) -> None:
         if outcome.cluster.stale:

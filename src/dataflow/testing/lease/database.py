@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dataflow.testing.reset.restore import Restorer
 from dataflow.testing.reset.shape import Shape
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ class Database:
     """A copy of the template, and our own connection to it; without one it is dropped after its test.
 
     :ivar shape: with the files that it has now. :ivar since: the position of the log from which on it may have
-        changed. :ivar own_xid: our transaction behind that position, which put it back; 0: there is none.
+        changed. :ivar horizon: the transaction that was next on the server before that position; 0: not known.
+    :ivar own_xid: our transaction behind that position, which put it back; 0: there is none.
+    :ivar restorer: puts it back.
     :ivar litter: by relation, how many dead rows we left since it was last cleaned.
     """
 
@@ -28,7 +31,9 @@ class Database:
     connection: psycopg.Connection | None
     shape: Shape = _NO_SHAPE
     since: str = ""
+    horizon: int = 0
     own_xid: int = 0
+    restorer: Restorer | None = None
     litter: Counter[str] = field(default_factory=Counter)
 
     @property

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from dataflow.testing.lease.cluster import cluster_change
 from dataflow.testing.lease.database import Database
 from dataflow.testing.reset.footprint import Footprint, fold
-from dataflow.testing.reset.log import MOST_BYTES, Log, Written
+from dataflow.testing.reset.log import MOST_BYTES, Inside, Log, Written
 from dataflow.testing.reset.outcome import Outcome
 from dataflow.testing.reset.plan import (
     DeleteRows,
@@ -24,7 +24,7 @@ from dataflow.testing.reset.plan import (
     table_questions,
 )
 from dataflow.testing.reset.questions import ask, catalogs_moved
-from dataflow.testing.reset.restore import prepare, restore
+from dataflow.testing.reset.restore import Restorer
 from dataflow.testing.reset.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class InPlace:
 
     def watch(self, database: Database) -> None:
         """From now on changes of a new database are the test's."""
-        prepare(database.session, database.oid)
+        database.restorer = Restorer(database.session, database.oid, self._seeds)
         # The log would not tell that they were advanced.
-        ahead = tuple(SetSequence(state) for state in database.shape.sequences.values() if state.ahead)
-        if ahead:
-            restore(database.session, Plan(ahead), self._seeds)
+        ahead = (SetSequence(oid, state) for oid, state in database.shape.sequences.items() if state.ahead)
+        if steps := tuple(ahead):
+            database.restorer.carry_out(Plan(steps))
         database.since = self._log.position()
 
     def untouched(self, database: Database) -> bool:
@@ -59,18 +59,41 @@ class InPlace:
 
         What an earlier test left running may try again.
         """
+        since, inside = self._log.glance(database.oid)
+        if not inside.alone:
+            return False
+        # Whoever writes needs a transaction. Those that were under way when it was put back were not in it.
+        if inside.horizon == database.horizon + bool(database.own_xid):
+            database.since, database.own_xid = since, 0
+            return True
         written, footprint = self._since_put_back(database)
-        if footprint is None or written.sessions != 1:  # ours
+        if footprint is None or not written.inside.alone:
             return False
         return not any(touched.changed for touched in footprint.local.values())
 
-    def put_back(self, database: Database) -> Outcome:
+    def written_when_alone(self, database: Database, grace_s: float) -> Written | None:
+        """What was written, read as soon as nobody else is inside; None when it takes more than that to be alone.
+
+        :param grace_s: seconds that sessions get to end by themselves.
+        """
+        deadline = monotonic() + grace_s
+        pause_s = 0.0
+        while isinstance(found := self._log.read_if_alone(database.since, database.oid), Inside):
+            if found.sessions == 1 or monotonic() >= deadline:
+                return None
+            sleep(pause_s)
+            pause_s = min(pause_s * 1.5 + 0.0001, 0.01)
+        return found
+
+    def put_back(self, database: Database, written: Written | None) -> Outcome:
         """Nobody else may be in the database.
 
+        :param written: since it was ready, if that was read already.
         :raises psycopg.Error: the server went away, or refused something; the database must not be used again.
         """
         started = perf_counter()
-        written = self._log.read(database.since, database.oid)
+        if written is None:
+            written = self._log.read(database.since, database.oid)
         if written.too_long:
             plan = Plan(replace=f"more than {MOST_BYTES >> 20} MB of log were written meanwhile")
             return Outcome(plan, written, duration_ms=_ms(started))
@@ -80,7 +103,7 @@ class InPlace:
         plan = Plan(replace=cluster.own) if cluster.own is not None else self._plan(database, footprint)
         reason = None
         if plan.replace is None:
-            reason = self._carry_out(database, plan, footprint, written.up_to) or self._tidy(database, footprint)
+            reason = self._carry_out(database, plan, footprint, written) or self._tidy(database, footprint)
         if reason is not None:
             plan = plan._replace(replace=reason)
         return Outcome(plan, written, touched, _ms(started), cluster)
@@ -100,12 +123,13 @@ class InPlace:
         questions = catalog_questions(footprint, database.shape)
         return ask(database.session, questions) if questions else Verdicts()
 
-    def _carry_out(self, database: Database, plan: Plan, footprint: Footprint, up_to: str) -> str | None:
+    def _carry_out(self, database: Database, plan: Plan, footprint: Footprint, written: Written) -> str | None:
         """Why it is not as in the template after all, or None."""
-        database.since = up_to
+        database.since, database.horizon = written.up_to, written.inside.horizon
         if not footprint.local and not plan.steps:
             return None
-        restored = restore(database.session, plan, self._seeds)
+        assert database.restorer is not None, "it is watched"
+        restored = database.restorer.carry_out(plan)
         database.own_xid = restored.xid
         for step in plan.steps:
             if isinstance(step, DeleteRows):
@@ -148,7 +172,7 @@ class InPlace:
         if written.too_long:
             return written, None
         footprint = fold(record for record in written.records if record.xid != database.own_xid or not record.xid)
-        database.since, database.own_xid = written.up_to, 0
+        database.since, database.horizon, database.own_xid = written.up_to, written.inside.horizon, 0
         return written, footprint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from dataflow.testing.reset.batch import Row, send
 from dataflow.testing.reset.footprint import BlockRecord
 
 if TYPE_CHECKING:
@@ -13,33 +14,47 @@ if TYPE_CHECKING:
 # A longer log takes longer to read than a clone takes to make: 7 to 13 ms per MB (measured).
 MOST_BYTES = 4 << 20
 # Records of indexes change with those of their tables, which tell all.
-_INDEXES = ("Btree", "Hash", "Gin", "Gist", "SPGist", "BRIN")
+_INDEXES = "'Btree', 'Hash', 'Gin', 'Gist', 'SPGist', 'BRIN'"
 _MAIN_FORK = 0
 _COLUMNS = """
-       info.start_lsn::text, info.reldatabase = 0, info.relfilenode::bigint, info.block_id::int,
-       info.relblocknumber::bigint, info.xid::text::bigint,
+       info.start_lsn, info.reldatabase = 0, info.relfilenode, info.block_id, info.relblocknumber, info.xid,
        info.resource_manager, info.record_type, info.description
 """
-# The extension reads what is flushed, and so the message goes first: the second function depends on the first.
+# Who is inside is asked first: whatever those did who have gone by then stands before the message, and is read.
+# The extension reads what is flushed, and so the message comes before it: the function depends on the message.
 # Up to the end of the message, and not up to where the log is flushed: that may be in the middle of somebody's
 # record, which would be left out here, and next time too, when reading begins behind its start.
+_INSIDE = """
+SELECT pg_stat_get_db_numbackends($1) AS sessions,
+       EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = $1) AS prepared,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS horizon
+"""
 _READ = f"""
-SELECT log.up_to::text, pg_stat_get_db_numbackends(%(database)s), {_COLUMNS}
-  FROM (SELECT {{up_to}} AS up_to OFFSET 0) AS log
+PREPARE dataflow_tdd_read (oid, pg_lsn, boolean, pg_lsn) AS
+SELECT log.sessions, log.prepared, log.horizon, log.up_to, {_COLUMNS}
+  FROM (SELECT inside.*,
+               CASE WHEN NOT $3 OR (inside.sessions = 1 AND NOT inside.prepared) THEN {{up_to}} END AS up_to
+          FROM ({_INSIDE} OFFSET 0) AS inside OFFSET 0) AS log
   LEFT JOIN LATERAL (
        SELECT * FROM {{schema}}.pg_get_wal_block_info(
-              %(since)s::pg_lsn,
-              CASE WHEN log.up_to - %(since)s::pg_lsn <= {MOST_BYTES} THEN log.up_to END,
-              false)
-        WHERE (reldatabase = %(database)s OR reldatabase = 0)
-          AND relforknumber = {_MAIN_FORK} AND resource_manager <> ALL (%(indexes)s)) AS info ON true
+              $2, CASE WHEN log.up_to - $2 <= {MOST_BYTES} THEN log.up_to END, false)
+        WHERE (reldatabase = $1 OR reldatabase = 0)
+          AND relforknumber = {_MAIN_FORK} AND resource_manager NOT IN ({_INDEXES})) AS info ON true
+"""
+# The position first, so that what is written after it is read next time.
+_GLANCE = f"""
+PREPARE dataflow_tdd_glance (oid) AS
+SELECT inside.sessions, inside.prepared, inside.horizon, position.since
+  FROM (SELECT pg_current_wal_insert_lsn() AS since OFFSET 0) AS position
+  LEFT JOIN LATERAL (SELECT inside.* FROM ({_INSIDE}) AS inside WHERE position.since IS NOT NULL OFFSET 0)
+       AS inside ON true
 """
 _MESSAGE = "pg_logical_emit_message(false, 'dataflow-tdd', '', true)"
 _FLUSHES_BY_MESSAGE_SINCE = 170_000
 # Before PostgreSQL 17 only the end of a transaction flushes. If it did not, the division fails.
 _FLUSH_16 = "SELECT pg_logical_emit_message(true, 'dataflow-tdd', '')::text"
-_FLUSHED_16 = "%(up_to)s::pg_lsn + 0 / (pg_current_wal_flush_lsn() >= %(up_to)s::pg_lsn)::int"
-_POSITION = "SELECT pg_current_wal_insert_lsn()::text"
+_FLUSHED_16 = "$4 + 0 / (pg_current_wal_flush_lsn() >= $4)::int"
+_POSITION = "SELECT pg_current_wal_insert_lsn()"
 EXTENSION = "pg_walinspect"
 _INSTALL = (
     "CREATE SCHEMA IF NOT EXISTS dataflow_tdd",
@@ -50,16 +65,29 @@ _SCHEMA = (
 )
 
 
-class Written(NamedTuple):
-    """What was written from `since` up to `up_to`, positions of the log.
+class Inside(NamedTuple):
+    """Who was in a database, ourselves included, before its log was read.
 
-    :param sessions: how many there were in the database.
+    :param prepared: transactions are prepared in it. :param horizon: the number of the transaction that comes
+        after the last one that has ended, of all databases.
     """
+
+    sessions: int
+    prepared: bool
+    horizon: int
+
+    @property
+    def alone(self) -> bool:
+        return self.sessions == 1 and not self.prepared
+
+
+class Written(NamedTuple):
+    """What was written from `since` up to `up_to`, positions of the log."""
 
     since: str
     up_to: str
     records: list[BlockRecord]
-    sessions: int = 0
+    inside: Inside
 
     @property
     def size_bytes(self) -> int:
@@ -91,27 +119,67 @@ class Log:
         self._flushes_by_message = connection.info.server_version >= _FLUSHES_BY_MESSAGE_SINCE
         row = connection.execute(_SCHEMA, (EXTENSION,)).fetchone()
         assert row is not None, "the extension is there"
-        up_to = _MESSAGE if self._flushes_by_message else _FLUSHED_16
-        self._read = _READ.format(up_to=up_to, schema=row[0].replace("%", "%%")).encode()
+        # Or psycopg deallocates all statements, ours included, when it has prepared too many of its own.
+        connection.prepare_threshold = None
+        connection.execute(
+            _READ.format(up_to=_MESSAGE if self._flushes_by_message else _FLUSHED_16, schema=row[0]).encode()
+        )
+        connection.execute(_GLANCE.encode())
 
     def position(self) -> str:
         """Where the next record will stand."""
-        row = self._connection.execute(_POSITION.encode()).fetchone()
-        assert row is not None
-        return str(row[0])
+        return str(send(self._connection, [_POSITION]).rows[0][0])
 
     def read(self, since: str, database: int) -> Written:
         """What was written to `database` (its oid) and to no database since a position.
 
         :raises psycopg.Error: that part of the log is gone, or may not be read.
         """
-        values: dict[str, object] = {"since": since, "database": database, "indexes": list(_INDEXES)}
+        found = self._read_if(since, database, only_alone=False)
+        assert isinstance(found, Written)
+        return found
+
+    def read_if_alone(self, since: str, database: int) -> Written | Inside:
+        """The same when nobody else was in the database before it was read; else who was."""
+        return self._read_if(since, database, only_alone=True)
+
+    def glance(self, database: int) -> tuple[str, Inside]:
+        """Where the next record will stand, and who is inside after that."""
+        row = send(self._connection, [f"EXECUTE dataflow_tdd_glance({database})"]).rows[0]
+        return str(row[3]), _inside(row)
+
+    def _read_if(self, since: str, database: int, *, only_alone: bool) -> Written | Inside:
+        up_to = None
         if not self._flushes_by_message:
-            row = self._connection.execute(_FLUSH_16).fetchone()
-            values["up_to"] = row[0] if row else None
-        rows = self._connection.execute(self._read, values, prepare=True).fetchall()
-        records = [BlockRecord(*row[2:]) for row in rows if row[2] is not None]
-        return Written(since, str(rows[0][0]), records, int(rows[0][1]))
+            if only_alone and not (inside := self.glance(database)[1]).alone:
+                return inside
+            up_to = send(self._connection, [_FLUSH_16]).rows[0][0]
+        known = f"'{up_to}'" if up_to else "NULL"
+        query = f"EXECUTE dataflow_tdd_read({database}, '{since}', {str(only_alone).lower()}, {known})"
+        rows = send(self._connection, [query]).rows
+        if rows[0][3] is None:
+            return _inside(rows[0])
+        records = [_record(*row[4:]) for row in rows if row[4] is not None]  # type: ignore[arg-type]
+        return Written(since, rows[0][3], records, _inside(rows[0]))
+
+
+def _inside(row: Row) -> Inside:
+    return Inside(int(row[0] or 0), row[1] != "f", int(row[2] or 0))
+
+
+def _record(
+    lsn: str,
+    shared: str,
+    filenode: str,
+    block_id: str,
+    block: str,
+    xid: str | None,
+    manager: str,
+    kind: str,
+    description: str | None,
+) -> BlockRecord:
+    numbers = int(filenode), int(block_id), int(block), int(xid or 0)
+    return BlockRecord(lsn, shared == "t", *numbers, manager, kind, description or "")
 
 
 def position_bytes(lsn: str) -> int:

@@ -85,8 +85,9 @@ class RestoreTable(NamedTuple):
 
 
 class SetSequence(NamedTuple):
-    """Set a sequence back."""
+    """Set a sequence back. :param oid: of the sequence."""
 
+    oid: int
     state: SequenceState
 
     def __str__(self) -> str:
@@ -261,7 +262,7 @@ def _step(relation: Relation, touched: Touched, shape: Shape, verdicts: Verdicts
 def _whole(relation: Relation, why: str, shape: Shape) -> Step | str | None:
     """All of a relation as in the template; a text says why it cannot be done in place."""
     if relation.kind == _SEQUENCE:
-        return SetSequence(shape.sequences[relation.oid])
+        return SetSequence(relation.oid, shape.sequences[relation.oid])
     if relation.kind in (_INDEX, _TOAST):
         return None
     if relation.kind != _TABLE:

@@ -1,0 +1,55 @@
+"""Several statements in one round trip, past psycopg's cursors: these cost as much as small statements do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.pq.abc import PGresult
+
+Row = list[str | None]
+
+
+class Said(NamedTuple):
+    """What a batch came to.
+
+    :param rows: of the last query, as text. :param deleted: how many rows went in all.
+    """
+
+    rows: list[Row]
+    deleted: int
+
+
+def send(connection: psycopg.Connection, statements: Iterable[str]) -> Said:
+    """Run statements, which hold all their values, one after the other.
+
+    :raises psycopg.DatabaseError: what the server said; statements behind the failed one were not run.
+    """
+    import psycopg
+    from psycopg.pq import ExecStatus
+
+    line = connection.pgconn
+    line.send_query("; ".join(statements).encode())
+    rows: list[Row] = []
+    deleted, failure = 0, None
+    while (result := line.get_result()) is not None:
+        if result.status == ExecStatus.TUPLES_OK:
+            rows = _rows(result)
+        elif result.status != ExecStatus.COMMAND_OK:
+            failure = failure or result.error_message or b"no answer"
+        elif (result.command_status or b"").startswith(b"DELETE"):
+            deleted += result.command_tuples or 0
+    if failure is not None:
+        raise psycopg.DatabaseError(failure.decode("utf-8", "replace").strip())
+    return Said(rows, deleted)
+
+
+def _rows(result: PGresult) -> list[Row]:
+    columns = range(result.nfields)
+    return [[_text(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
