@@ -5,6 +5,7 @@ What happens in a database is the business of `lease` and `reset`; how its schem
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from functools import partial
 from time import perf_counter
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.settings import Settings
     from dataflow.testing.template.source import SchemaSource
+
+log = logging.getLogger("dataflow.testing")
 
 # With leaks ignored nobody has to know whether a session would have ended by itself in a moment.
 _HURRY_S = 0.02
@@ -114,7 +117,7 @@ class Databases:
         if (error := self._failed.get(key)) is not None:
             raise SchemaFailed(error.what, cause=error.cause, remedy=error.remedy, option=error.option)
         try:
-            return store.ensure(source, self._settings.schema_timeout)
+            return store.ensure(source, self._settings.schema_timeout, say=log.warning)
         except SchemaFailed as failed:
             self._failed[key] = failed
             raise
