@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import time
 
 import asyncpg
 import psycopg
 import pytest
 from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, wait_until
 
+from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.lease.broker import Terms
 from dataflow.testing.lease.lease import DatabaseLease
@@ -127,11 +127,14 @@ def test_a_lease_that_is_over_says_so(place: Place) -> None:
     assert place.broker.take_back(lease) is None
 
 
-def test_a_database_that_somebody_wrote_to_between_two_leases_is_not_lent_again(place: Place) -> None:
+@pytest.mark.parametrize("before", ["SELECT 1", "INSERT INTO item (name) VALUES ('y')"])
+def test_a_database_that_somebody_wrote_to_between_two_leases_is_not_lent_again(
+    place: Place, before: str
+) -> None:
     with place.lent() as lease:
         dsn = lease.dsn
-    with connect(dsn) as connection:
-        connection.execute("DELETE FROM item WHERE id = 1")
+        place.run(lease, before)
+    come_and_go(place, dsn, "DELETE FROM item WHERE id = 1")
     with place.lent() as following:
         assert following.name != dsn.database
         assert place.differences(following) == []
@@ -147,14 +150,19 @@ def test_a_database_that_somebody_is_in_is_not_lent_again(place: Place) -> None:
 def test_a_database_that_was_only_looked_at_between_two_leases_is_lent_again(place: Place) -> None:
     with place.lent() as lease:
         dsn = lease.dsn
-    with connect(dsn) as connection:
-        connection.execute("SELECT * FROM item")
-        pid = connection.info.backend_pid
-    deadline = time.monotonic() + LIMIT_S
-    while place.ask_admin(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") != [(0,)]:
-        assert time.monotonic() < deadline
+    come_and_go(place, dsn, "SELECT * FROM item")
     with place.lent() as following:
         assert following.name == dsn.database
+
+
+def come_and_go(place: Place, dsn: Dsn, statement: str) -> None:
+    """A session whose backend has gone when this returns."""
+    with connect(dsn) as connection:
+        connection.execute(statement.encode())
+        pid = connection.info.backend_pid
+    wait_until(
+        lambda: place.ask_admin(f"SELECT FROM pg_stat_activity WHERE pid = {pid}") == [], "the backend ends"
+    )
 
 
 @pytest.mark.parametrize(
