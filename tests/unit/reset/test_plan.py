@@ -122,6 +122,18 @@ def test_a_place_that_was_used_again_counts_as_gone_without_an_answer() -> None:
     assert isinstance(plan(written).steps[0], RestoreTable)
 
 
+def test_rows_at_places_that_are_not_told_bring_a_small_table_back_and_replace_anything_else() -> None:
+    """A server with full_page_writes, after each checkpoint; and copies of databases make checkpoints."""
+    unplaced = Touched(unplaced=True)
+    (step,) = plan(footprint(small=unplaced)).steps
+    assert step == RestoreTable(SMALL, "rows came at places that the log does not tell")
+    assert table_questions(footprint(small=Touched(gone={(0, 1)}, unplaced=True)), ALL, Verdicts()) == ()
+    assert "public.large is large" in str(plan(footprint(large=unplaced)).replace)
+    assert "always fire" in str(plan(footprint(reacting=unplaced)).replace)
+    assert "public.m, which is no table" in str(plan(footprint(view=unplaced)).replace)
+    assert "pg_type has log records" in str(plan(footprint(types=unplaced)).replace)
+
+
 @pytest.mark.parametrize("name", ["small", "toast", "view", "types", "sequence"])
 def test_records_that_are_not_known_replace(name: str) -> None:
     written = footprint(**{name: Touched(strange={"Heap/NEW"})})
