@@ -272,6 +272,8 @@ def _whole(relation: Relation, why: str, shape: Shape) -> Step | str | None:
         return f"{relation.name}, which is no table, was rewritten"
     if relation.reacts:
         return f"{relation.name} has triggers or rules that always fire"
+    if relation.computes:
+        return f"{relation.name} has columns or indexes that functions of the schema compute"
     if not relation.small:
         return f"{relation.name} is large ({relation.size_bytes >> 10} kB): {why}"
     return RestoreTable(relation, why)

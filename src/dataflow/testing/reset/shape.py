@@ -27,6 +27,20 @@ _STORAGE_COLUMNS = (
 )
 SCHEMA_HASH = f"hashtextextended((to_jsonb(c) - '{{{','.join(_STORAGE_COLUMNS)}}}'::text[])::text, 0)"
 
+# Functions in SQL or a procedural language that stored columns and indexes depend on. They say that they are
+# immutable, and the server believes it; but what they give may depend on settings of the session, such as TimeZone.
+_COMPUTED = f"""
+SELECT coalesce(a.attrelid, i.indrelid)
+  FROM pg_depend d
+  LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+  JOIN pg_proc p ON p.oid = CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+  JOIN pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+  LEFT JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = 's'
+  LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+ WHERE d.refobjid >= {_FIRST_OF_USERS} AND l.lanname NOT IN ('internal', 'c')
+   AND d.classid IN ('pg_attrdef'::regclass, 'pg_class'::regclass)
+"""
 _RELATIONS = f"""
 SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text,
        c.relpersistence::text, c.relisshared, c.relfilenode = 0, c.reltoastrelid <> 0,
@@ -37,7 +51,8 @@ SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text
             ELSE c.oid < {_FIRST_OF_USERS} END,
        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R'))
          OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')),
-       c.relkind NOT IN ('r', 'm', 't') OR c.relam = {_HEAP}
+       c.relkind NOT IN ('r', 'm', 't') OR c.relam = {_HEAP},
+       coalesce(c.oid = ANY (ARRAY({_COMPUTED})), false)
   FROM pg_class c LEFT JOIN pg_class o ON c.relkind = 't' AND o.reltoastrelid = c.oid
  WHERE pg_relation_filenode(c.oid) IS NOT NULL
 """
@@ -50,7 +65,8 @@ class Relation(NamedTuple):
     :param persistence: ``p`` or ``u`` (unlogged). :param mapped: its file is not named by `pg_class`.
     :param size_bytes: with what it keeps out of line. :param main_bytes: of its rows alone; 0: it is empty.
     :param catalog: it came with initdb. :param reacts: it has triggers or rules that always fire.
-    :param known: how it keeps its rows is known here.
+    :param known: how it keeps its rows is known here. :param computes: functions of the schema compute columns or
+        index entries, and may give others in another session.
     """
 
     oid: int
@@ -67,6 +83,7 @@ class Relation(NamedTuple):
     catalog: bool
     reacts: bool
     known: bool = True
+    computes: bool = False
 
     @property
     def small(self) -> bool:
