@@ -28,7 +28,7 @@ _STORAGE_COLUMNS = (
 SCHEMA_HASH = f"hashtextextended((to_jsonb(c) - '{{{','.join(_STORAGE_COLUMNS)}}}'::text[])::text, 0)"
 
 # Functions in SQL or a procedural language that stored columns and indexes depend on. They say that they are
-# immutable, and the server believes it; but what they give may depend on settings of the session, such as TimeZone.
+# immutable, and the server believes it; what they give may yet depend on settings of the session, as TimeZone.
 _COMPUTED = f"""
 SELECT coalesce(a.attrelid, i.indrelid)
   FROM pg_depend d
