@@ -121,7 +121,7 @@ class Run:
         try:
             self._schemas.prepare(request)
         except BaseException as error:
-            # As pytest notes an error of the fixture itself. Or it takes the fixture for one that was never set up,
+            # As pytest notes an error of the fixture itself. Or it takes the fixture for one never set up,
             # does not finish it, and the next test that asks for it fails with an assertion of pytest's.
             key = fixturedef.cache_key(request)  # type: ignore[arg-type]
             fixturedef.cached_result = (None, key, (error, error.__traceback__))

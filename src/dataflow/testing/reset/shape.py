@@ -56,6 +56,10 @@ SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text
   FROM pg_class c LEFT JOIN pg_class o ON c.relkind = 't' AND o.reltoastrelid = c.oid
  WHERE pg_relation_filenode(c.oid) IS NOT NULL
 """
+_SETTINGS = """
+SELECT count(*) FROM pg_db_role_setting
+ WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 class Relation(NamedTuple):
@@ -105,6 +109,7 @@ class Shape(NamedTuple):
     :param files: relations by the number of their file; `shared` those that belong to no database.
     :param relations: by oid. :param sequences: by oid. :param unlogged: what leaves no trace in the log, and so
         has to be put back always. :param exotic: a relation that keeps its rows as no one here knows, if any.
+    :param settings: how many rows of `pg_db_role_setting` are of the database.
     """
 
     files: dict[int, Relation]
@@ -113,16 +118,19 @@ class Shape(NamedTuple):
     sequences: dict[int, SequenceState]
     unlogged: tuple[Relation, ...] = ()
     exotic: str | None = None
+    settings: int = 0
 
     def with_files(self, moved: Mapping[int, int]) -> Shape:
         """The same with other files: oid of a relation to the number of its new file."""
         relations = dict(self.relations)
         for oid, filenode in moved.items():
             relations[oid] = relations[oid]._replace(filenode=filenode)
-        return from_relations(relations.values(), self.sequences)
+        return from_relations(relations.values(), self.sequences, self.settings)
 
 
-def from_relations(relations: Collection[Relation], sequences: dict[int, SequenceState]) -> Shape:
+def from_relations(
+    relations: Collection[Relation], sequences: dict[int, SequenceState], settings: int = 0
+) -> Shape:
     return Shape(
         files={relation.filenode: relation for relation in relations if not relation.shared},
         shared={relation.filenode: relation for relation in relations if relation.shared},
@@ -132,6 +140,7 @@ def from_relations(relations: Collection[Relation], sequences: dict[int, Sequenc
             relation for relation in relations if relation.persistence == "u" and relation.kind in "rS"
         ),
         exotic=next((relation.name for relation in relations if not relation.known), None),
+        settings=settings,
     )
 
 
@@ -143,7 +152,8 @@ def read_shape(connection: psycopg.Connection) -> Shape:
     rows = connection.execute(_RELATIONS.encode()).fetchall()
     relations = [Relation(*row) for row in rows]
     sequences = [r for r in relations if r.kind == "S"]
-    return from_relations(relations, _sequences(connection, sequences))
+    row = connection.execute(_SETTINGS.encode()).fetchone()
+    return from_relations(relations, _sequences(connection, sequences), int(row[0]) if row else 0)
 
 
 def _sequences(connection: psycopg.Connection, sequences: list[Relation]) -> dict[int, SequenceState]:
