@@ -300,3 +300,92 @@ def test_the_urls_of_libraries(shop):
         """,
         warnings_are_errors=False,
     ).assert_outcomes(passed=2)
+
+
+def test_the_environment_is_as_before_also_after_a_test_that_changed_it(shop):
+    shop.run(
+        """
+        import os
+
+        def test_that_sets_it(monkeypatch, tdd_database):
+            monkeypatch.setenv("DATABASE_URL", "elsewhere")
+
+        def test_that_deletes_it(tdd_database):
+            del os.environ["DATABASE_URL"]
+
+        def test_it():
+            assert not {"DATABASE_URL", "OTHER_URL"} & set(os.environ)
+        """
+    ).assert_outcomes(passed=3)
+
+
+def test_each_rollback_test_says_why_there_are_no_tables(shop):
+    shop.file("schema.sql", "CREATE TABLE account (id nothing);")
+    outcome = shop.run(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("n", range(3))
+        async def test_it(tdd_test_context, n): pass
+        """
+    )
+    outcome.assert_outcomes(errors=3)
+    assert outcome.text.count("\nSchemaFailed: the schema could not be built: schema.sql, line 1") == 3
+
+
+@pytest.fixture
+def two_schemas(shop):
+    """A folder whose `tdd_schema` has the table `left`, and one where it has `right`."""
+    for name in ("left", "right"):
+        shop.file(f"{name}/__init__.py", "")
+        shop.file(f"{name}/{name}.sql", f'CREATE TABLE "{name}" (id int);')
+        shop.file(
+            f"{name}/conftest.py",
+            f"""
+            import pathlib
+            import pytest
+            from dataflow.testing.tdd_support import SqlFiles
+
+            @pytest.fixture(scope="session")
+            def tdd_schema():
+                return SqlFiles(pathlib.Path(__file__).with_name("{name}.sql"))
+            """,
+        )
+    return shop
+
+
+def test_tests_that_commit_have_the_schema_of_their_folder(two_schemas):
+    for name in ("left", "right"):
+        two_schemas.file(
+            f"{name}/test_{name}.py",
+            f"""
+            import pytest
+
+            def test_database(tdd_database):
+                with tdd_database.connect_psycopg() as connection:
+                    connection.execute('TABLE "{name}"')
+
+            @pytest.mark.tdd(isolation="database")
+            async def test_context(tdd_test_context):
+                await tdd_test_context.connection.execute('TABLE "{name}"')
+            """,
+        )
+    two_schemas.run().assert_outcomes(passed=4)
+
+
+def test_tests_that_are_rolled_back_have_one_schema_and_are_told_so(two_schemas):
+    for name in ("left", "right"):
+        two_schemas.file(
+            f"{name}/test_{name}.py",
+            f"""
+            async def test_it(tdd_test_context):
+                await tdd_test_context.connection.execute('TABLE "{name}"')
+
+            async def test_once_more(tdd_test_context): pass
+            """,
+        )
+    outcome = two_schemas.run().assert_outcomes(passed=2, errors=2)
+    outcome.assert_says(
+        "SchemaFailed: a test that is rolled back asks for the schema right.sql, "
+        "and earlier ones in this process were given left.sql"
+    )

@@ -22,6 +22,8 @@ from dataflow.testing.masking import mask
         ('{"password": "hunter2"}', '{"password": ***}'),
         ("{'password': 'hunter2'}", "{'password': ***}"),
         ("CREATE ROLE a LOGIN PASSWORD 'hun''ter2'", "CREATE ROLE a LOGIN PASSWORD '***'"),
+        ("EXECUTE 'ALTER ROLE a PASSWORD ''hunter2''';", "EXECUTE 'ALTER ROLE a PASSWORD '***'';"),
+        ("ALTER ROLE a PASSWORD ''; SELECT 'x'", "ALTER ROLE a PASSWORD '***'; SELECT 'x'"),
         ("ALTER ROLE a PASSWORD $$hunter2$$", "ALTER ROLE a PASSWORD '***'"),
         ("ALTER ROLE a PASSWORD U&'hunter2'", "ALTER ROLE a PASSWORD '***'"),
         ("ALTER ROLE a PASSWORD/* x */'hunter2'", "ALTER ROLE a PASSWORD/* x */'***'"),

@@ -12,9 +12,9 @@ _KEY_PASSWORD = re.compile(
     r"(?:\*\*\*|'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )
-# SQL: CREATE ROLE … PASSWORD 'secret'
+# SQL: CREATE ROLE … PASSWORD 'secret'; within a text, as EXECUTE takes it, with its quotes doubled.
 _SQL_PASSWORD = re.compile(
-    r"(?P<before>\bpassword(?:\s|/\*(?:[^*]|\*(?!/))*\*/)+)(?:(?:e|u&)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)",
+    r"(?P<before>\bpassword(?:\s|/\*(?:[^*]|\*(?!/))*\*/)+)(?:''[^']+''|(?:e|u&)?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)",
     re.IGNORECASE | re.DOTALL,
 )
 _SECRET_NAME = re.compile(r"passw|pwd|secret|token", re.IGNORECASE)

@@ -58,6 +58,7 @@ class Runtime:
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
         self.isolation = "rollback"  # of the test that runs now
+        self.schema: SchemaSource | None = None  # of the test that runs now, if it commits
 
     @property
     def sources(self) -> Sources:
@@ -177,7 +178,7 @@ class Runtime:
         self.use()
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "")
-        context.database = self.lend_database(context.test_id, fresh=fresh)
+        context.database = self.lend_database(context.test_id, source=self.schema, fresh=fresh)
         try:
             await connect_committing(context, self.settings)
         except BaseException:

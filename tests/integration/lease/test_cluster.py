@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.lease.conftest import Place, in_place
+from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
 
 
 @pytest.fixture
@@ -51,3 +51,47 @@ def test_a_shared_catalog_that_somebody_rewrote_hides_nothing(place: Place, cata
     do = "DO $$ BEGIN EXECUTE format($s${}$s$, current_database()); END $$"
     for _ in range(2):
         place.after(do.format(setting), do.format(right))
+
+
+ASKED = "SHOW search_path", 'SHOW "app.tenant"', 'SHOW "TimeZone"', "SHOW work_mem"
+AS_SET = ['app, "we, ird"', "it's; 5%", "Asia/Tokyo", "1MB"]
+
+
+@pytest.fixture
+def with_settings(make: Make) -> Place:
+    return make(
+        """
+        CREATE SCHEMA app; CREATE TABLE app.t (n int);
+        DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET search_path = app, "we, ird"', current_database());
+            EXECUTE format('ALTER DATABASE %I SET TimeZone = ''Asia/Tokyo''', current_database());
+            EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET work_mem = ''1MB''', current_database());
+        END $$
+        """,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.tenant = ''it''''s; 5%%''', current_database());"
+        " END $$",
+    )
+
+
+def settings_of(place: Place) -> list[str]:
+    with place.lent() as lease, connect(lease.dsn) as connection:
+        return [connection.execute(text.encode()).fetchall()[0][0] for text in ASKED]
+
+
+def test_settings_of_the_template_hold_in_its_copies(with_settings: Place) -> None:
+    assert settings_of(with_settings) == AS_SET
+    returned = with_settings.broker.take_back(with_settings.broker.lend("a test"))
+    assert returned is not None
+    assert in_place(returned) == "nothing to do"
+    assert returned.outcome.cluster.others == ()
+
+
+@pytest.mark.parametrize("change", ["SET work_mem = ''2MB''", "RESET ALL", "RESET search_path"])
+def test_settings_that_a_test_changed_replace_the_database(with_settings: Place, change: str) -> None:
+    lease = with_settings.broker.lend("a test")
+    alter = f"EXECUTE format('ALTER DATABASE %I {change}', current_database())"
+    with_settings.run(lease, f"DO $$ BEGIN {alter}; END $$")
+    returned = with_settings.broker.take_back(lease)
+    assert returned is not None
+    assert replaced(returned) == "settings of the database itself changed (pg_db_role_setting)"
+    assert settings_of(with_settings) == AS_SET

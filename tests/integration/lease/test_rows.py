@@ -129,6 +129,41 @@ def test_values_come_back_as_they_were_whatever_the_roles_settings_are(make: Mak
     place.ask_admin(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "ALTER TABLE t ADD day date GENERATED ALWAYS AS (day_of(at)) STORED",
+        "CREATE INDEX ON t (day_of(at))",
+        "CREATE INDEX ON t (n) WHERE day_of(at) > '2024-01-01'",
+        "CREATE OPERATOR ## (RIGHTARG = timestamptz, FUNCTION = day_of); CREATE INDEX ON t ((##at))",
+    ],
+)
+def test_what_functions_of_the_schema_compute_is_not_computed_again_in_another_session(
+    make: Make, more: str
+) -> None:
+    """They may depend on its settings, whatever they say."""
+    place = make(
+        "SET TimeZone = 'Asia/Tokyo';"
+        "CREATE FUNCTION day_of(timestamptz) RETURNS date LANGUAGE sql IMMUTABLE AS 'SELECT $1::date';"
+        "CREATE TABLE t (n int DEFAULT 1, at timestamptz);"
+        f"INSERT INTO t (at) VALUES ('2024-01-01 20:00+00'); {more}"
+    )
+    assert "delete the rows" in in_place(place.after("INSERT INTO t VALUES (2, now())"))
+    assert replaced(place.after("UPDATE t SET n = 2")) == (
+        "public.t has columns or indexes that functions of the schema compute"
+    )
+
+
+def test_what_the_server_itself_computes_is_computed_again(make: Make) -> None:
+    place = make(
+        "CREATE EXTENSION citext;"
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "CREATE TABLE t (n int DEFAULT one(), twice int GENERATED ALWAYS AS (n * 2) STORED, name citext UNIQUE);"
+        "CREATE INDEX ON t (lower(name)); INSERT INTO t (name) VALUES ('a')"
+    )
+    assert "put all rows of public.t back" in in_place(place.after("UPDATE t SET n = 2"))
+
+
 def test_before_postgresql_17_the_end_of_a_transaction_flushes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,6 @@ def test_a_kind_that_is_not_known_is_strange(kind: str) -> None:
         ("Heap/DELETE", "old_off: 3"),
         ("Heap/UPDATE", "old_off: 3"),
         ("Heap/HOT_UPDATE", "new_off: 3"),
-        ("Heap2/MULTI_INSERT", "ntuples: 2, flags: 0x02"),
         ("Heap2/MULTI_INSERT", "ntuples: 3, flags: 0x02, offsets: [1, 2]"),
         ("Heap2/MULTI_INSERT", "offsets: [1, 2]"),
         ("Heap2/MULTI_INSERT+INIT", "flags: 0x02"),
@@ -136,6 +135,12 @@ def test_a_text_that_cannot_be_read_is_strange(kind: str, text: str | None) -> N
     found = touched(record(kind, text))
     assert found.strange == {kind}
     assert found.changed
+
+
+def test_rows_that_came_together_with_an_image_of_their_page_have_no_places() -> None:
+    found = touched(record("Heap2/MULTI_INSERT", "ntuples: 2, flags: 0x02"))
+    assert (found.unplaced, found.came, found.strange) == (True, set(), set())
+    assert found.rows_changed
 
 
 def test_a_change_in_place_is_told_apart() -> None:

@@ -52,6 +52,7 @@ TYPES = relation(1247, "pg_type", catalog=True, mapped=True)
 SMALL = relation(20001, "public.small")
 LARGE = relation(20002, "public.large", size_bytes=SMALL_BYTES + 1)
 REACTING = relation(20003, "public.reacting", reacts=True)
+COMPUTING = relation(20009, "public.computing", computes=True)
 UNLOGGED = relation(20004, "public.unlogged", persistence="u")
 SEQUENCE = relation(20005, "public.s", kind="S")
 INDEX = relation(20006, "public.i", kind="i")
@@ -72,7 +73,7 @@ def footprint(**touched: Touched) -> Footprint:
 
 
 UNASKED = Verdicts()
-ALL = shape(SMALL, LARGE, REACTING, SEQUENCE, INDEX, TOAST, VIEW)
+ALL = shape(SMALL, LARGE, REACTING, COMPUTING, SEQUENCE, INDEX, TOAST, VIEW)
 
 
 def plan(written: Footprint, tables: Verdicts = UNASKED, catalogs: Verdicts = UNASKED) -> Plan:
@@ -116,10 +117,27 @@ def test_rows_of_the_template_that_are_gone_bring_a_small_table_back_and_replace
     assert "public.large is large (256 kB)" in str(plan(footprint(large=GONE), answered(LARGE)).replace)
 
 
+def test_rows_that_would_be_computed_anew_are_not_put_back_one_by_one() -> None:
+    assert plan(footprint(computing=CAME)).steps == (DeleteRows(COMPUTING, ((0, 1), (0, 2))),)
+    assert "functions of the schema compute" in str(plan(footprint(computing=GONE), answered(COMPUTING)).replace)
+
+
 def test_a_place_that_was_used_again_counts_as_gone_without_an_answer() -> None:
     written = footprint(small=Touched(came={(0, 1)}, gone={(0, 1)}, overwritten=True))
     assert table_questions(written, ALL, Verdicts()) == ()
     assert isinstance(plan(written).steps[0], RestoreTable)
+
+
+def test_rows_at_places_that_are_not_told_bring_a_small_table_back_and_replace_anything_else() -> None:
+    """A server with full_page_writes, after each checkpoint; and copies of databases make checkpoints."""
+    unplaced = Touched(unplaced=True)
+    (step,) = plan(footprint(small=unplaced)).steps
+    assert step == RestoreTable(SMALL, "rows came at places that the log does not tell")
+    assert table_questions(footprint(small=Touched(gone={(0, 1)}, unplaced=True)), ALL, Verdicts()) == ()
+    assert "public.large is large" in str(plan(footprint(large=unplaced)).replace)
+    assert "always fire" in str(plan(footprint(reacting=unplaced)).replace)
+    assert "public.m, which is no table" in str(plan(footprint(view=unplaced)).replace)
+    assert "pg_type has log records" in str(plan(footprint(types=unplaced)).replace)
 
 
 @pytest.mark.parametrize("name", ["small", "toast", "view", "types", "sequence"])

@@ -169,6 +169,11 @@ def test_what_it_raises_is_told_and_chained() -> None:
     with pytest.raises(SchemaFailed) as raised:
         PythonFunction(fails).apply(DSN, LIMIT_S)
     assert "fails raised ValueError: bad thing at postgresql://u:***@h:1/d" in raised.value.what
+    first = fails.__code__.co_firstlineno
+    lines = raised.value.what.splitlines()[1:]
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines] == [
+        f"test_function.py:{first + 1}, in fails"
+    ]
     assert isinstance(raised.value.__cause__, ValueError)
     assert raised.value.__cause__.__traceback__ is not None
 

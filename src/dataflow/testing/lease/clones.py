@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from psycopg import Error, sql
 
 from dataflow.testing.errors import ServerError
+from dataflow.testing.lease.carried import Setting, read_settings, set_all
 from dataflow.testing.lease.owner import database_name
 from dataflow.testing.server.dropping import drop_database
 
@@ -59,6 +60,7 @@ class Clones:
         self._making = False
         self._closed = False
         self._failure: Exception | None = None
+        self._settings: tuple[Setting, ...] | None = None
         self._thread: threading.Thread | None = None
 
     def take(self, limit_s: float) -> str:
@@ -174,6 +176,9 @@ class Clones:
             )
             + strategy
         )
+        if self._settings is None:
+            self._settings = read_settings(connection, self._template)
+        set_all(connection, name, self._settings)
         with self._state:
             self._ready.append(name)
             self._state.notify_all()

@@ -29,7 +29,8 @@ _ROWS = {
     "pg_db_role_setting": (
         "SELECT setdatabase = {database}, 'settings of ' || CASE WHEN setrole <> 0 THEN setrole::regrole::text"
         " ELSE coalesce((SELECT quote_ident(datname) FROM pg_database WHERE oid = setdatabase), 'all') END"
-        " FROM pg_db_role_setting t WHERE {here}"
+        " FROM pg_db_role_setting t WHERE {here} AND (setdatabase = {database}"
+        " OR setdatabase NOT IN (SELECT oid FROM pg_database WHERE datname ~ '^tdd_'))"
     ),
     "pg_shdescription": (
         "SELECT objoid = {database} AND classoid = 'pg_database'::regclass, 'a comment'"
@@ -63,10 +64,19 @@ def cluster_change(connection: psycopg.Connection, footprint: Footprint, databas
                 return ClusterChange(_REWRITTEN, (), stale=True)
         elif relation.name in _ROWS and (touched.came or touched.gone):
             rows = _rows(connection, relation.name, touched, database.oid)
-            if any(is_own for is_own, _ in rows):
+            if any(is_own for is_own, _ in rows) or _has_lost_settings(connection, relation.name, database):
                 own.append(f"settings of the database itself changed ({relation.name})")
             others += [text for is_own, text in rows if not is_own]
     return ClusterChange(own[0] if own else None, tuple(others))
+
+
+def _has_lost_settings(connection: psycopg.Connection, catalog: str, database: Database) -> bool:
+    if catalog != "pg_db_role_setting":
+        return False
+    row = connection.execute(
+        "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = %s", (database.oid,)
+    ).fetchone()
+    return row is not None and row[0] != database.shape.settings
 
 
 def _rows(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,22 +41,16 @@ def tdd_database(
     with telling():
         lease = tdd_runtime.lend_database(request.node.nodeid, source=tdd_schema, fresh=isolation == FRESH)
     try:
-        with environment(dict.fromkeys(tdd_runtime.settings.database_env, lease.url)):
-            yield lease
+        point_environment(request, tdd_runtime.settings.database_env, lease.url)
+        yield lease
     finally:
         tdd_runtime.take_back_database(lease)
 
 
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process while the test runs; afterwards they are as before."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def point_environment(request: pytest.FixtureRequest, names: Collection[str], url: str) -> None:
+    """Variables of this process until the test is over. By pytest's own means: a test that sets them, too, would
+    otherwise have its own clean-up bring ours back."""
+    if names:
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        for name in names:
+            monkeypatch.setenv(name, url)

@@ -16,6 +16,7 @@ import pytest
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
 from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
+from dataflow.testing.plugin.schema import Schemas
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
 
@@ -35,6 +36,7 @@ class Run:
         self._item: pytest.Item | None = None
         self._wide_fixtures: list[str] = []
         self._memory: MemoryWatch | None = None
+        self._schemas = Schemas(runtime)
         runtime.listener = self.listen
         runtime.who = self.who
 
@@ -104,10 +106,8 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
-            if not wide and follow_test_loop(fixturedef, request) and not self.runtime.databases.settled:
-                # Before the fixture itself, so that its time is that of the test alone.
-                self.runtime.databases.schema = request.getfixturevalue("tdd_schema")
-                self.runtime.make_tables()
+            if not wide and follow_test_loop(fixturedef, request):
+                self._prepare(fixturedef, request)
             return (yield)
         except TDDModeDisabled as error:
             raise skipped(error) from None
@@ -116,6 +116,16 @@ class Run:
         finally:
             if wide:
                 self._wide_fixtures.pop()
+
+    def _prepare(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+        try:
+            self._schemas.prepare(request)
+        except BaseException as error:
+            # As pytest notes an error of the fixture itself. Or it takes the fixture for one never set up,
+            # does not finish it, and the next test that asks for it fails with an assertion of pytest's.
+            key = fixturedef.cache_key(request)  # type: ignore[arg-type]
+            fixturedef.cached_result = (None, key, (error, error.__traceback__))
+            raise
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:

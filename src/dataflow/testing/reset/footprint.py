@@ -41,6 +41,7 @@ class Touched:
     :ivar came: places of rows that were put there. :ivar gone: places of rows that were there before and were
         deleted or updated, perhaps by a transaction that was rolled back.
     :ivar overwritten: a place of `gone` was used again, so that its row is gone for certain.
+    :ivar unplaced: rows came at places that the log does not tell.
     :ivar in_place: places of rows that were changed where they stand, in no transaction.
     :ivar counted: it is a sequence, and was advanced or set.
     :ivar strange: kinds of records that are not known here. :ivar kinds: how many of each kind there were.
@@ -49,6 +50,7 @@ class Touched:
     came: set[Tid] = field(default_factory=set)
     gone: set[Tid] = field(default_factory=set)
     overwritten: bool = False
+    unplaced: bool = False
     in_place: set[Tid] = field(default_factory=set)
     counted: bool = False
     strange: set[str] = field(default_factory=set)
@@ -61,7 +63,7 @@ class Touched:
     @property
     def rows_changed(self) -> bool:
         """In more than what is corrected in place."""
-        return bool(self.came or self.gone or self.strange or self.counted)
+        return bool(self.came or self.gone or self.unplaced or self.strange or self.counted)
 
 
 @dataclass
@@ -106,6 +108,7 @@ _OFFSET = re.compile(r"(?:^|, )off: (\d+)")
 _OLD_OFFSET = re.compile(r"old_off: (\d+)")
 _NEW_OFFSET = re.compile(r"new_off: (\d+)")
 _COUNT = re.compile(r"ntuples: (\d+)")
+_UNLISTED = re.compile(r"ntuples: \d+, flags: 0x[0-9A-F]+")
 _OFFSETS = re.compile(r"offsets: \[([\d, ]+)\]")
 
 
@@ -152,7 +155,11 @@ def _add(touched: Touched, blocks: list[BlockRecord]) -> None:
         return
     places = _places(kind, blocks)
     if places is None:
-        touched.strange.add(kind)
+        # Where the record has an image of the whole page, it does not list the rows that came together.
+        if kind in _MULTI_INSERTS and _UNLISTED.fullmatch(record.description or ""):
+            touched.unplaced = True
+        else:
+            touched.strange.add(kind)
         return
     went, came = places
     touched.gone.update(tid for tid in went if tid not in touched.came)

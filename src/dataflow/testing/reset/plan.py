@@ -130,7 +130,8 @@ def table_questions(footprint: Footprint, shape: Shape, catalogs: Verdicts) -> t
     moved = _moved(shape, catalogs)
     questions = []
     for relation, touched in _known(footprint, shape):
-        if relation.catalog or relation.oid in moved or touched.overwritten or touched.strange:
+        known = not (touched.overwritten or touched.unplaced or touched.strange)
+        if relation.catalog or relation.oid in moved or not known:
             continue
         came = frozenset(touched.came if relation.kind == _VIEW else ())
         if relation.kind in (_TABLE, _VIEW) and (touched.gone or came):
@@ -198,7 +199,7 @@ def schema_change(footprint: Footprint, shape: Shape, verdicts: Verdicts) -> str
     for relation, touched in _known(footprint, shape):
         if not relation.catalog or relation.kind == _INDEX:
             continue
-        if touched.strange:
+        if touched.strange or touched.unplaced:
             return _strange(relation, touched)
         answer = verdicts.answers.get(relation.oid)
         if answer is None:
@@ -219,7 +220,7 @@ def _lost(touched: Touched, answer: Answer | None) -> bool:
 
 
 def _strange(relation: Relation, touched: Touched) -> str:
-    kinds = sorted(touched.strange) or ["a change in place"]
+    kinds = sorted(touched.strange) or ["rows without a place" if touched.unplaced else "a change in place"]
     return f"{relation.name} has log records that are not known: {', '.join(kinds)}"
 
 
@@ -250,10 +251,12 @@ def _step(relation: Relation, touched: Touched, shape: Shape, verdicts: Verdicts
     if relation.kind != _TABLE:
         changed = lost or answer is None or answer.came
         return f"{relation.name}, which is no table, changed" if changed else None
-    if relation.reacts and (lost or touched.came):
+    if relation.reacts and (lost or touched.came or touched.unplaced):
         return f"{relation.name} has triggers or rules that always fire"
     if lost:
         return _whole(relation, "rows of the template were changed", shape)
+    if touched.unplaced:
+        return _whole(relation, "rows came at places that the log does not tell", shape)
     if len(touched.came) > MOST_ROWS:
         return _whole(relation, f"more than {MOST_ROWS} rows came", shape)
     return DeleteRows(relation, tuple(sorted(touched.came))) if touched.came else None
@@ -269,6 +272,8 @@ def _whole(relation: Relation, why: str, shape: Shape) -> Step | str | None:
         return f"{relation.name}, which is no table, was rewritten"
     if relation.reacts:
         return f"{relation.name} has triggers or rules that always fire"
+    if relation.computes:
+        return f"{relation.name} has columns or indexes that functions of the schema compute"
     if not relation.small:
         return f"{relation.name} is large ({relation.size_bytes >> 10} kB): {why}"
     return RestoreTable(relation, why)

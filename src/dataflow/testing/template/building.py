@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SchemaFailed, TDDError
 from dataflow.testing.masking import mask
-from dataflow.testing.template import databases, naming
+from dataflow.testing.template import databases, failure, naming
 from dataflow.testing.template.naming import Note
 from dataflow.testing.template.session import connect, explained
 
@@ -146,7 +146,8 @@ def _apply(source: SchemaSource, database: Dsn, limit_s: float) -> None:
     except Exception as error:  # of a source that is not ours
         said = mask(f"{type(error).__name__}: {error}", database.password)
         raise SchemaFailed(
-            f"the schema could not be built: {source.describe()}: {said}", remedy="its traceback is above"
+            f"the schema could not be built: {source.describe()}: {said}{failure.raised_at(error)}",
+            remedy="correct it and run again; nothing half-built was kept",
         ) from error
 
 

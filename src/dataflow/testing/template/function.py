@@ -167,8 +167,8 @@ def _first_parameter(function: Callable[..., Any], name: str) -> str:
 
 def _raised(name: str, error: BaseException, password: str | None) -> SchemaFailed:
     said = mask(f"{type(error).__name__}: {error}".strip(), password)
-    what = f"the schema could not be built: {name} raised {said}"
-    remedy = "its traceback is above, and says where"
+    what = f"the schema could not be built: {name} raised {said}{failure.raised_at(error)}"
+    remedy = "correct it and run again; nothing half-built was kept"
     return failure.with_extension(what, failure.missing_extension(said), remedy)
 
 
