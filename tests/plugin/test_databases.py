@@ -135,7 +135,7 @@ def test_the_marker_makes_a_context_commit_in_a_database_of_its_own(shop):
 
             @pytest.mark.tdd(isolation="fresh")
             async def test_fresh(self, tdd_test_context, tdd_database):
-                assert tdd_test_context.database.name != tdd_database.name
+                assert tdd_test_context.database is tdd_database
                 await tdd_test_context.connection.execute("CREATE TABLE mine (id int)")
 
             @pytest.mark.tdd(isolation="rollback")
@@ -162,6 +162,35 @@ def test_the_marker_makes_a_context_commit_in_a_database_of_its_own(shop):
 def test_a_marker_that_cannot_be_followed_is_told(shop, marker, says):
     outcome = shop.run(f"import pytest\n\n@pytest.mark.tdd({marker})\ndef test_it(tdd_database): pass")
     outcome.assert_outcomes(errors=1).assert_says(says)
+    outcome.assert_silent_about("isolation_of", "UsageError")
+
+
+@pytest.mark.parametrize("order", ["tdd_database, tdd_test_context", "tdd_test_context, tdd_database"])
+@pytest.mark.parametrize("isolation", ["database", "fresh"])
+def test_a_context_that_commits_is_in_the_database_of_the_test(shop, isolation, order):
+    outcome = shop.run(
+        f"""
+        import os
+        import pytest
+
+        @pytest.mark.tdd(isolation="{isolation}")
+        async def test_both({order}):
+            assert tdd_test_context.database is tdd_database
+            assert os.environ["DATABASE_URL"] == tdd_database.url
+            await tdd_test_context.connection.execute("INSERT INTO entry (what) VALUES ('x')")
+            with tdd_database.connect_psycopg() as connection:
+                assert connection.execute("SELECT count(*) FROM entry").fetchone() == (1,)
+
+        @pytest.mark.tdd(isolation="{isolation}")
+        async def test_the_variables_are_there(tdd_test_context):
+            assert os.environ["DATABASE_URL"] == os.environ["OTHER_URL"] == tdd_test_context.database.url
+
+        def test_afterwards(looks_as_made): pass
+        """,
+        "-p",
+        "no:randomly",
+    )
+    outcome.assert_outcomes(passed=3).assert_says("databases 3 tests with a database")
 
 
 LEAKING = """

@@ -104,10 +104,8 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
-            if not wide and follow_test_loop(fixturedef, request) and not self.runtime.databases.settled:
-                # Before the fixture itself, so that its time is that of the test alone.
-                self.runtime.databases.schema = request.getfixturevalue("tdd_schema")
-                self.runtime.make_tables()
+            if not wide and follow_test_loop(fixturedef, request):
+                self._before_our_fixture(fixturedef.argname, request)
             return (yield)
         except TDDModeDisabled as error:
             raise skipped(error) from None
@@ -116,6 +114,16 @@ class Run:
         finally:
             if wide:
                 self._wide_fixtures.pop()
+
+    def _before_our_fixture(self, name: str, request: pytest.FixtureRequest) -> None:
+        """What it needs, outside of it, so that its time is that of the test alone."""
+        runtime = self.runtime
+        if name == "tdd_test_context" and runtime.isolation != ROLLBACK:
+            # The same that the test gets if it asks for both, with its variables in the environment.
+            runtime.database_of_test = request.getfixturevalue("tdd_database")
+        elif not runtime.databases.settled:
+            runtime.databases.schema = request.getfixturevalue("tdd_schema")
+            runtime.make_tables()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
