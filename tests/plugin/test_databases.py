@@ -217,6 +217,12 @@ def test_a_session_left_behind_is_ended_and_named(shop):
     )
 
 
+def test_a_warning_of_a_leak_has_the_line_of_the_test(shop):
+    outcome = shop.run(LEAKING, "-p", "no:randomly", warnings_are_errors=False)
+    outcome.assert_outcomes(passed=2, warnings=1)
+    outcome.assert_says("test_it.py:4: ConnectionLeakWarning: 1 session left", "way out: close it")
+
+
 def test_leaks_may_be_ignored(shop):
     shop.run(LEAKING, "--tdd-leaks=ignore", "-p", "no:randomly").assert_outcomes(passed=2)
 
@@ -234,6 +240,7 @@ def test_what_was_written_and_how_it_was_undone_can_be_seen(shop):
     )
     outcome.assert_says(
         "dataflow-tdd explain",
+        "test test_it.py::test_it",
         "public.entry: Heap/INSERT",
         "plan delete the rows at 1 places of public.entry",
         "set public.entry_id_seq back to 1",
@@ -271,6 +278,8 @@ def test_a_schema_that_fails_is_told_with_its_line(shop):
     outcome = shop.run("def test_it(tdd_database): pass\nasync def test_too(tdd_test_context): pass")
     outcome.assert_outcomes(errors=2)
     outcome.assert_says("SchemaFailed", "schema.sql", "line 2", 'type "nothing" does not exist')
+    assert outcome.text.count("statement: CREATE TABLE b") == 1  # the first test has it all
+    outcome.assert_says("(more at the first test that needed it)")
 
 
 def test_workers_share_the_template_and_nothing_else(shop):

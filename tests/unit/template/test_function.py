@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,19 @@ def test_what_it_raises_is_told_and_chained() -> None:
     assert "fails raised ValueError: bad thing at postgresql://u:***@h:1/d" in raised.value.what
     assert isinstance(raised.value.__cause__, ValueError)
     assert raised.value.__cause__.__traceback__ is not None
+    assert "test_function.py, line " in raised.value.what
+    assert raised.value.what.endswith(': raise ValueError(f"bad thing at {url}")')
+
+
+def test_a_failure_within_a_library_is_told_with_the_line_that_called_it() -> None:
+    def fails(url: str) -> None:
+        json.loads("[")
+
+    with pytest.raises(SchemaFailed) as raised:
+        PythonFunction(fails).apply(DSN, LIMIT_S)
+    _, own, last = raised.value.what.splitlines()
+    assert own.endswith(': json.loads("[")')
+    assert "decoder.py" in last
 
 
 @pytest.mark.parametrize("status", [0, 1])

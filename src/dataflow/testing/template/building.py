@@ -146,7 +146,8 @@ def _apply(source: SchemaSource, database: Dsn, limit_s: float) -> None:
     except Exception as error:  # of a source that is not ours
         said = mask(f"{type(error).__name__}: {error}", database.password)
         raise SchemaFailed(
-            f"the schema could not be built: {source.describe()}: {said}", remedy="its traceback is above"
+            f"the schema could not be built: {source.describe()}: {said}",
+            remedy="correct the source; nothing half-built was kept",
         ) from error
 
 

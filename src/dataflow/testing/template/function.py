@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from dataflow.testing.dsn import Dsn
@@ -69,7 +70,18 @@ class PythonFunction:
         if isinstance(error, TDDError):
             raise error
         if error is not None:
-            raise _raised(name, error, database.password) from error
+            raise _raised(name, error, self._where(error), database.password) from error
+
+    def _where(self, error: BaseException) -> str:
+        """The line of the function's file that failed, and the last one of all; "" if neither is known."""
+        frames = extract_tb(error.__traceback__)
+        file = getattr(getattr(innermost(self._function), "__code__", None), "co_filename", None)
+        own = [frame for frame in frames if frame.filename == file][-1:]
+        last = [frame for frame in frames[-1:] if frame not in own]
+        return "".join(
+            f"\n    {inputs.shown(Path(frame.filename))}, line {frame.lineno}: {frame.line}"
+            for frame in own + last
+        )
 
     @cached_property
     def _function(self) -> Callable[..., Any]:
@@ -165,10 +177,10 @@ def _first_parameter(function: Callable[..., Any], name: str) -> str:
     return parameters[0]
 
 
-def _raised(name: str, error: BaseException, password: str | None) -> SchemaFailed:
-    said = mask(f"{type(error).__name__}: {error}".strip(), password)
+def _raised(name: str, error: BaseException, where: str, password: str | None) -> SchemaFailed:
+    said = mask(f"{type(error).__name__}: {error}".strip() + where, password)
     what = f"the schema could not be built: {name} raised {said}"
-    remedy = "its traceback is above, and says where"
+    remedy = "correct it and run again; nothing half-built was kept"
     return failure.with_extension(what, failure.missing_extension(said), remedy)
 
 
