@@ -135,7 +135,7 @@ def test_the_marker_makes_a_context_commit_in_a_database_of_its_own(shop):
 
             @pytest.mark.tdd(isolation="fresh")
             async def test_fresh(self, tdd_test_context, tdd_database):
-                assert tdd_test_context.database.name != tdd_database.name
+                assert tdd_test_context.database is tdd_database
                 await tdd_test_context.connection.execute("CREATE TABLE mine (id int)")
 
             @pytest.mark.tdd(isolation="rollback")
@@ -162,6 +162,35 @@ def test_the_marker_makes_a_context_commit_in_a_database_of_its_own(shop):
 def test_a_marker_that_cannot_be_followed_is_told(shop, marker, says):
     outcome = shop.run(f"import pytest\n\n@pytest.mark.tdd({marker})\ndef test_it(tdd_database): pass")
     outcome.assert_outcomes(errors=1).assert_says(says)
+    outcome.assert_silent_about("isolation_of", "UsageError")
+
+
+@pytest.mark.parametrize("order", ["tdd_database, tdd_test_context", "tdd_test_context, tdd_database"])
+@pytest.mark.parametrize("isolation", ["database", "fresh"])
+def test_a_context_that_commits_is_in_the_database_of_the_test(shop, isolation, order):
+    outcome = shop.run(
+        f"""
+        import os
+        import pytest
+
+        @pytest.mark.tdd(isolation="{isolation}")
+        async def test_both({order}):
+            assert tdd_test_context.database is tdd_database
+            assert os.environ["DATABASE_URL"] == tdd_database.url
+            await tdd_test_context.connection.execute("INSERT INTO entry (what) VALUES ('x')")
+            with tdd_database.connect_psycopg() as connection:
+                assert connection.execute("SELECT count(*) FROM entry").fetchone() == (1,)
+
+        @pytest.mark.tdd(isolation="{isolation}")
+        async def test_the_variables_are_there(tdd_test_context):
+            assert os.environ["DATABASE_URL"] == os.environ["OTHER_URL"] == tdd_test_context.database.url
+
+        def test_afterwards(looks_as_made): pass
+        """,
+        "-p",
+        "no:randomly",
+    )
+    outcome.assert_outcomes(passed=3).assert_says("databases 3 tests with a database")
 
 
 LEAKING = """
@@ -188,6 +217,12 @@ def test_a_session_left_behind_is_ended_and_named(shop):
     )
 
 
+def test_a_warning_of_a_leak_has_the_line_of_the_test(shop):
+    outcome = shop.run(LEAKING, "-p", "no:randomly", warnings_are_errors=False)
+    outcome.assert_outcomes(passed=2, warnings=1)
+    outcome.assert_says("test_it.py:4: ConnectionLeakWarning: 1 session left", "way out: close it")
+
+
 def test_leaks_may_be_ignored(shop):
     shop.run(LEAKING, "--tdd-leaks=ignore", "-p", "no:randomly").assert_outcomes(passed=2)
 
@@ -205,6 +240,7 @@ def test_what_was_written_and_how_it_was_undone_can_be_seen(shop):
     )
     outcome.assert_says(
         "dataflow-tdd explain",
+        "test test_it.py::test_it",
         "public.entry: Heap/INSERT",
         "plan delete the rows at 1 places of public.entry",
         "set public.entry_id_seq back to 1",
@@ -242,6 +278,8 @@ def test_a_schema_that_fails_is_told_with_its_line(shop):
     outcome = shop.run("def test_it(tdd_database): pass\nasync def test_too(tdd_test_context): pass")
     outcome.assert_outcomes(errors=2)
     outcome.assert_says("SchemaFailed", "schema.sql", "line 2", 'type "nothing" does not exist')
+    assert outcome.text.count("statement: CREATE TABLE b") == 1  # the first test has it all
+    outcome.assert_says("(more at the first test that needed it)")
 
 
 def test_workers_share_the_template_and_nothing_else(shop):

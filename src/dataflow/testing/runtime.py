@@ -58,7 +58,7 @@ class Runtime:
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
         self.isolation = "rollback"  # of the test that runs now
-        self.schema: SchemaSource | None = None  # of the test that runs now, if it commits
+        self.database_of_test: DatabaseLease | None = None  # for its context, if that commits
 
     @property
     def sources(self) -> Sources:
@@ -171,19 +171,15 @@ class Runtime:
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
 
-    async def begin_committing_test(self, test_id: str | None = None, *, fresh: bool = False) -> TDDTestContext:
-        """A context whose connection really commits, in a database of its own, which `end_test` puts back."""
+    async def begin_committing_test(self, test_id: str | None, database: DatabaseLease) -> TDDTestContext:
+        """A context whose connection really commits, in the database of the test."""
         from dataflow.testing.isolation.committing import connect_committing
 
         self.use()
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "")
-        context.database = self.lend_database(context.test_id, source=self.schema, fresh=fresh)
-        try:
-            await connect_committing(context, self.settings)
-        except BaseException:
-            self.take_back_database(context.database)
-            raise
+        context.database = database
+        await connect_committing(context, self.settings)
         context.outer = _running(contexts.get_test_context())
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
@@ -201,18 +197,11 @@ class Runtime:
             else:
                 contexts.set_test_context(outer)
         if context.database is not None:
-            await self._end_committing_test(context)
+            from dataflow.testing.isolation.committing import disconnect_committing
+
+            self._emit(await disconnect_committing(context))
             return
         await self.manager.cleanup_test_connection(context)
-
-    async def _end_committing_test(self, context: TDDTestContext) -> None:
-        from dataflow.testing.isolation.committing import disconnect_committing
-
-        try:
-            self._emit(await disconnect_committing(context))
-        finally:
-            assert context.database is not None
-            self.take_back_database(context.database)
 
     @asynccontextmanager
     async def test_context(self, *args: Any, **kwargs: Any) -> AsyncIterator[TDDTestContext]:

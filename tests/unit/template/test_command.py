@@ -153,6 +153,7 @@ def test_without_files_nothing_would_tell_when_it_is_stale() -> None:
     with pytest.raises(SchemaFailed, match="comes without files") as raised:
         Command("alembic upgrade head", [])
     assert "migrations/" in (raised.value.remedy or "")
+    assert "tdd_schema_files" in (raised.value.option or "")
 
 
 @pytest.mark.parametrize(("words", "said"), [("  ", "is empty"), ("x 'y", "No closing quotation")])

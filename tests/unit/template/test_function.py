@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_what_it_raises_is_told_and_chained() -> None:
     ]
     assert isinstance(raised.value.__cause__, ValueError)
     assert raised.value.__cause__.__traceback__ is not None
+
+
+def test_a_failure_within_a_library_is_told_with_the_line_that_called_it() -> None:
+    def fails(url: str) -> None:
+        json.loads("[")
+
+    with pytest.raises(SchemaFailed) as raised:
+        PythonFunction(fails).apply(DSN, LIMIT_S)
+    _, own = raised.value.what.splitlines()
+    assert own.endswith(': json.loads("[")')
 
 
 @pytest.mark.parametrize("status", [0, 1])

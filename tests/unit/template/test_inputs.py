@@ -67,6 +67,11 @@ def test_everything_missing_is_listed_at_once_with_its_reason(
     assert "relative to another directory" in str(raised.value)
 
 
+def test_a_list_with_spaces_is_told_about_commas(tree: Path) -> None:
+    with pytest.raises(SchemaFailed, match="does not exist; several are separated by commas"):
+        inputs([tree / "a.sql b.sql"])
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaFailed, match=r"gone\.sql cannot be read: No such file"):
         read(tmp_path / "gone.sql")

@@ -115,7 +115,8 @@ class Databases:
         """What failed is not tried again for each of a thousand tests: only when its files have changed."""
         key = source.fingerprint()
         if (error := self._failed.get(key)) is not None:
-            raise SchemaFailed(error.what, cause=error.cause, remedy=error.remedy, option=error.option)
+            first_line = error.what.partition("\n")[0]
+            raise SchemaFailed(f"{first_line} (more at the first test that needed it)", remedy=error.remedy)
         try:
             return store.ensure(source, self._settings.schema_timeout, say=log.warning)
         except SchemaFailed as failed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from dataflow.testing.plugin.isolation import FRESH, ROLLBACK
+from dataflow.testing.plugin.isolation import ROLLBACK
 from dataflow.testing.plugin.loop_scope import follows_test_loop
 from dataflow.testing.runtime import runtime
 
@@ -31,7 +31,8 @@ async def tdd_test_context() -> AsyncIterator[TDDTestContext]:
     # the transaction. The runtime knows which test is at work.
     current = runtime()
     if current.isolation != ROLLBACK:
-        context = await current.begin_committing_test(current.who(), fresh=current.isolation == FRESH)
+        assert current.database_of_test is not None, "the run asks for it before this fixture"
+        context = await current.begin_committing_test(current.who(), current.database_of_test)
     else:
         context = await current.begin_test(current.who())
     try:

@@ -26,6 +26,7 @@ def isolation_of(node: pytest.Item, default: str, *allowed: str) -> str:
     """What the nearest marker says.
 
     :param allowed: what the fixture that asks can do; none: anything.
+    :raises Failed: it says what is not possible.
     """
     marker = node.get_closest_marker(MARKER)
     if marker is None:
@@ -36,13 +37,18 @@ def isolation_of(node: pytest.Item, default: str, *allowed: str) -> str:
         given = ", ".join(
             [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
         )
-        raise pytest.UsageError(
+        raise _misused(
             f"{node.nodeid}: the marker {MARKER}({given}) is not understood; "
             f'write {MARKER}(isolation="rollback"), "database" or "fresh"'
         )
     if allowed and wanted not in allowed:
-        raise pytest.UsageError(
+        raise _misused(
             f'{node.nodeid}: it is marked isolation="{wanted}" and asks for tdd_database, which commits; '
             'mark it "database" or "fresh", or ask for tdd_test_context'
         )
     return str(wanted)
+
+
+def _misused(text: str) -> BaseException:
+    """Without a traceback, which would show this library and not the marker."""
+    return pytest.fail.Exception(text, pytrace=False)

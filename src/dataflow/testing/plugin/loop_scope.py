@@ -56,7 +56,8 @@ def check_has_loop(item: pytest.Item) -> None:
             raise NoEventLoop(
                 f"{item.nodeid}: {name} needs a test that runs in an event loop",
                 cause="the test is a plain function, or is not marked for pytest-asyncio",
-                remedy="write `@pytest.mark.asyncio` above `async def`, or set asyncio_mode = auto",
+                remedy="write `@pytest.mark.asyncio` above `async def`, or set asyncio_mode = auto; "
+                "a plain test takes tdd_database, by its url",
                 option="asyncio_mode",
             )
 

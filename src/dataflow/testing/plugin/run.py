@@ -119,7 +119,7 @@ class Run:
 
     def _prepare(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         try:
-            self._schemas.prepare(request)
+            self._schemas.prepare(fixturedef.argname, request)
         except BaseException as error:
             # As pytest notes an error of the fixture itself. Or it takes the fixture for one never set up,
             # does not finish it, and the next test that asks for it fails with an assertion of pytest's.

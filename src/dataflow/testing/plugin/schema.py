@@ -24,19 +24,18 @@ class Schemas:
         self._settled: SchemaSource | None = None
         self._known: set[Any] = set()  # definitions of the fixture that give the settled schema
 
-    def prepare(self, request: pytest.FixtureRequest) -> None:
-        """
+    def prepare(self, fixture: str, request: pytest.FixtureRequest) -> None:
+        """What one of our fixtures needs, outside of it, so that its time is that of the test alone.
+
         :raises SchemaFailed: rollback tests have another one already; or it could not be made.
         """
         runtime = self._runtime
-        if runtime.isolation != ROLLBACK:
-            runtime.schema = request.getfixturevalue(_FIXTURE)
-            runtime.use()
-            runtime.server()
+        if fixture == "tdd_test_context" and runtime.isolation != ROLLBACK:
+            # The same that the test gets if it asks for both, with its variables in the environment.
+            runtime.database_of_test = request.getfixturevalue("tdd_database")
         elif not runtime.databases.settled:
             self._settled = runtime.databases.schema = request.getfixturevalue(_FIXTURE)
             self._known = {_definition(request)}
-            # Before the fixture itself, so that its time is that of the test alone.
             runtime.make_tables()
         elif (definition := _definition(request)) not in self._known:
             self._compare(request.getfixturevalue(_FIXTURE))

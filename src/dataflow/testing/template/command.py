@@ -132,7 +132,7 @@ class Command:
             )
         how = f"ended with status {status}" if status > 0 else f"was ended by {_signal(-status)}"
         what = f"the schema could not be built: {self.describe()!r} {how}{output}"
-        remedy = f"run it by hand in {shown(self._directory)}, on a database of its own"
+        remedy = f"correct it and run again; it ran in {self._directory}, and nothing half-built was kept"
         return failure.with_extension(what, failure.missing_extension(output), remedy)
 
     def _not_started(self, error: OSError) -> SchemaFailed:
@@ -161,6 +161,7 @@ def _without_files(command: str) -> SchemaFailed:
     return SchemaFailed(
         f"the command {mask(command)!r} comes without files, so nothing would tell when its template is stale",
         remedy="name what the schema is made from: files, folders or patterns, such as migrations/",
+        option="tdd_schema_files, --tdd-schema-files; of a Command its parameter files",
     )
 
 

@@ -120,7 +120,9 @@ def _pattern(path: Path) -> tuple[Path, str] | None:
 def _why_nothing(path: Path, suffix: str) -> str:
     if path.is_dir():
         return f"has no {suffix} file in it" if suffix else "is an empty folder"
-    return "fits no file" if _pattern(path) else "does not exist"
+    if _pattern(path):
+        return "fits no file"
+    return "does not exist" + ("; several are separated by commas" if " " in path.name else "")
 
 
 def _described(path: Path, suffix: str) -> str:
