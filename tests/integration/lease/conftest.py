@@ -16,6 +16,7 @@ from tests.servers import server_of_its_own
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.lease.broker import Broker, Returned, Terms
 from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.lease.strategy import Method
 from dataflow.testing.server.protocol import TEST_ROLE
 
 _TERMS = Terms(spares=1)
@@ -37,7 +38,11 @@ class Place:
         self.user = Dsn(admin.host, admin.port, TEST_ROLE, admin.password)
         self.template = f"lease_test_{os.getpid()}_{secrets.token_hex(4)}"
         self.terms = terms
-        self.ask_admin(f"CREATE DATABASE {self.template} OWNER {TEST_ROLE} TEMPLATE template0 STRATEGY FILE_COPY")
+        with connect(self.admin) as connection:
+            self.version = connection.info.server_version
+        # It writes so little log that it can be read.
+        self.strategy = "STRATEGY FILE_COPY" if self.version >= 150_000 else ""
+        self._copy(self.template, "template0")
         for dsn, text in ((self.admin, by_superuser), (self.user, schema)):
             with connect(dsn.with_database(self.template)) as connection:
                 connection.execute(text.encode())
@@ -78,6 +83,8 @@ class Place:
         assert returned is not None
         with self.lent() as following:
             assert self.differences(following) == []
+        if self.broker.strategy.method is Method.CLONE:
+            pytest.skip("the database was as it should be; what follows is about how it was put back")
         return returned
 
     def differences(self, lease: DatabaseLease) -> list[str]:
@@ -89,12 +96,13 @@ class Place:
     def painter(self) -> Painter:
         if self._painter is None:
             pristine = f"{self.template}_pristine"
-            self.ask_admin(
-                f"CREATE DATABASE {pristine} OWNER {TEST_ROLE} TEMPLATE {self.template} STRATEGY FILE_COPY"
-            )
+            self._copy(pristine, self.template)
             looking = self._stack.enter_context(connect(self.admin.with_database(pristine), _LOOKING))
             self._painter = Painter(looking)
         return self._painter
+
+    def _copy(self, name: str, template: str) -> None:
+        self.ask_admin(f"CREATE DATABASE {name} OWNER {TEST_ROLE} TEMPLATE {template} {self.strategy}")
 
     def close(self) -> None:
         self._stack.close()
