@@ -83,8 +83,6 @@ class Place:
         assert returned is not None
         with self.lent() as following:
             assert self.differences(following) == []
-        if self.broker.strategy.method is Method.CLONE:
-            pytest.skip("the database was as it should be; what follows is about how it was put back")
         return returned
 
     def differences(self, lease: DatabaseLease) -> list[str]:
@@ -161,13 +159,32 @@ def place(admin_dsn: Dsn) -> Iterator[Place]:
     place.close()
 
 
+@pytest.fixture
+def by_log(admin_dsn: Dsn) -> None:
+    """Skips a test about putting databases back, on a server where they are replaced."""
+    with connect(admin_dsn) as connection:
+        if connection.info.server_version < 160_000:
+            pytest.skip("each test gets a new database: the log can be read from PostgreSQL 16 on")
+
+
+BY_LOG = pytest.mark.usefixtures("by_log")
+
+
 def in_place(returned: Returned) -> str:
     """The plan by which the database was put back; it was not replaced."""
+    _skip_on_clones(returned)
     assert returned.outcome.plan.replace is None, returned.outcome.plan
     return str(returned.outcome.plan)
 
 
 def replaced(returned: Returned) -> str:
     """Why the database was replaced."""
+    _skip_on_clones(returned)
     assert returned.outcome.plan.replace is not None, returned.outcome.plan
     return returned.outcome.plan.replace
+
+
+def _skip_on_clones(returned: Returned) -> None:
+    """On servers whose log cannot be read the test ends here: it was seen that the next database is right."""
+    if (returned.outcome.plan.replace or "").startswith(Method.CLONE.value):
+        pytest.skip("the server's log cannot be read: each test gets a new database")

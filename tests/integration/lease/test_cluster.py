@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.lease.conftest import Place, in_place
+from tests.integration.lease.conftest import BY_LOG, Place, in_place
+
+pytestmark = BY_LOG
 
 
 @pytest.fixture
