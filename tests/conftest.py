@@ -21,6 +21,7 @@ import psutil
 import pytest
 from tests.ports import closed_port
 from tests.processes import wait_gone
+from tests.servers import BINARIES
 from tests.waiting import reached
 
 from dataflow.testing.dsn import Dsn
@@ -49,6 +50,8 @@ def _use_directory_of_its_own() -> Path:
     os.environ["TMPDIR"] = str(directory)
     os.environ["DATAFLOW_TDD_CACHE_DIR"] = str(directory / "c")
     os.environ["DATAFLOW_TDD_SERVER"] = "embedded"
+    if BINARIES is not None:
+        os.environ["DATAFLOW_TDD_POSTGRES_BIN"] = str(BINARIES)
     tempfile.tempdir = None
     return directory
 
@@ -66,7 +69,8 @@ def test_cache() -> Path:
 @pytest.fixture(scope="session")
 def admin_dsn(test_cache: Path) -> Iterator[Dsn]:
     """The shared server as its superuser, for looking at it from outside."""
-    lease = lease_database(EmbeddedOptions(cache_dir=test_cache), what="the tests of dataflow-tdd")
+    options = EmbeddedOptions(cache_dir=test_cache, binaries=BINARIES)
+    lease = lease_database(options, what="the tests of dataflow-tdd")
     yield lease.admin_dsn
     lease.close()
 
@@ -133,7 +137,7 @@ def _clean_up() -> list[str]:
 
 
 def _stop_shared_servers() -> Iterator[str]:
-    options = EmbeddedOptions(cache_dir=_directory / "c")
+    options = EmbeddedOptions(cache_dir=_directory / "c", binaries=BINARIES)
     if not (_directory / "c").exists():
         return
     # The last processes may still be on their way out.

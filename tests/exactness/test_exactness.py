@@ -35,6 +35,6 @@ def test_after_any_program_the_next_lease_is_as_the_template(world: World) -> No
         if world.ways.total() % _TOLD_EVERY == 0:
             print(f"{world.ways.total()} of {PROGRAMS} programs", flush=True)
 
-    print(f"\n{PROGRAMS} programs, seed {SEED}", flush=True)
+    print(f"\n{PROGRAMS} programs, seed {SEED}, PostgreSQL {world.version}: {world.broker.strategy}", flush=True)
     check()
     print(world.summary())

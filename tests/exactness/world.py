@@ -24,6 +24,7 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 TERMS = Terms(spares=2, grace_s=0.05)
 # Tables and indexes themselves are examined after every so many programs.
 _EXAMINED_EVERY = 10
+_HAS_AMCHECK = "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
 _LOOKING = "-c search_path=pg_catalog -c TimeZone=UTC -c statement_timeout=60s"
 
 
@@ -47,6 +48,7 @@ class World:
         self._histories: defaultdict[str, list[Program]] = defaultdict(list)
         self._build()
         self._looking = connect(admin.with_database(self._pristine))
+        self.version = self._looking.info.parameter_status("server_version")
         self.painter = Painter(self._looking)
         self.broker = self._new_broker()
 
@@ -96,9 +98,10 @@ class World:
         with connect(self._admin) as admin:
             admin.execute(f"CREATE DATABASE {self._template} OWNER {TEST_ROLE}".encode())
             with connect(self._admin.with_database(self._template), "") as inside:
-                inside.execute("CREATE EXTENSION amcheck")
+                if inside.execute(_HAS_AMCHECK).fetchall():
+                    inside.execute("CREATE EXTENSION amcheck")
             with connect(self._user.with_database(self._template), "") as inside:
-                for part in SCHEMA.read_text().split("\n\n"):
+                for part in _schema(inside.info.server_version).split("\n\n"):
                     inside.execute(part.encode())
             admin.execute(f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false".encode())
             admin.execute(
@@ -132,6 +135,12 @@ class World:
                 *(f"  program {n}\n{program}" for n, program in list(enumerate(programs, 1))[-5:]),
             ]
         )
+
+
+def _schema(server_version: int) -> str:
+    text = SCHEMA.read_text()
+    # PostgreSQL 14 has no unlogged sequences.
+    return text if server_version >= 150_000 else text.replace("CREATE UNLOGGED SEQUENCE", "CREATE SEQUENCE")
 
 
 def _kind(reason: str) -> str:

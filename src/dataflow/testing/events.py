@@ -66,6 +66,14 @@ class TemplateUsed(NamedTuple):
     built_ms: float | None
 
 
+class SchemaLeftOut(NamedTuple):
+    """Rollback tests have what is in `database`, because no copy of a template may be made there."""
+
+    description: str
+    database: str
+    reason: str
+
+
 class DatabaseMethod(NamedTuple):
     """How databases are made ready for the next test, and why not faster."""
 
@@ -96,7 +104,7 @@ class DatabaseReturned(NamedTuple):
         return self.ended_ms + self.reset_ms
 
 
-_Database = TemplateUsed | DatabaseMethod | DatabaseReturned
+_Database = TemplateUsed | SchemaLeftOut | DatabaseMethod | DatabaseReturned
 Event = ServerChosen | ServerRestarted | ContextReleased | ConnectionLeaked | _Database
 Emit = Callable[[Event], None]
 

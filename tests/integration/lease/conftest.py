@@ -16,6 +16,7 @@ from tests.servers import server_of_its_own
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.lease.broker import Broker, Returned, Terms
 from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.lease.strategy import Method
 from dataflow.testing.server.protocol import TEST_ROLE
 
 _TERMS = Terms(spares=1)
@@ -37,7 +38,11 @@ class Place:
         self.user = Dsn(admin.host, admin.port, TEST_ROLE, admin.password)
         self.template = f"lease_test_{os.getpid()}_{secrets.token_hex(4)}"
         self.terms = terms
-        self.ask_admin(f"CREATE DATABASE {self.template} OWNER {TEST_ROLE} TEMPLATE template0 STRATEGY FILE_COPY")
+        with connect(self.admin) as connection:
+            self.version = connection.info.server_version
+        # It writes so little log that it can be read.
+        self.strategy = "STRATEGY FILE_COPY" if self.version >= 150_000 else ""
+        self._copy(self.template, "template0")
         for dsn, text in ((self.admin, by_superuser), (self.user, schema)):
             with connect(dsn.with_database(self.template)) as connection:
                 connection.execute(text.encode())
@@ -89,12 +94,13 @@ class Place:
     def painter(self) -> Painter:
         if self._painter is None:
             pristine = f"{self.template}_pristine"
-            self.ask_admin(
-                f"CREATE DATABASE {pristine} OWNER {TEST_ROLE} TEMPLATE {self.template} STRATEGY FILE_COPY"
-            )
+            self._copy(pristine, self.template)
             looking = self._stack.enter_context(connect(self.admin.with_database(pristine), _LOOKING))
             self._painter = Painter(looking)
         return self._painter
+
+    def _copy(self, name: str, template: str) -> None:
+        self.ask_admin(f"CREATE DATABASE {name} OWNER {TEST_ROLE} TEMPLATE {template} {self.strategy}")
 
     def close(self) -> None:
         self._stack.close()
@@ -153,13 +159,32 @@ def place(admin_dsn: Dsn) -> Iterator[Place]:
     place.close()
 
 
+@pytest.fixture
+def by_log(admin_dsn: Dsn) -> None:
+    """Skips a test about putting databases back, on a server where they are replaced."""
+    with connect(admin_dsn) as connection:
+        if connection.info.server_version < 160_000:
+            pytest.skip("each test gets a new database: the log can be read from PostgreSQL 16 on")
+
+
+BY_LOG = pytest.mark.usefixtures("by_log")
+
+
 def in_place(returned: Returned) -> str:
     """The plan by which the database was put back; it was not replaced."""
+    _skip_on_clones(returned)
     assert returned.outcome.plan.replace is None, returned.outcome.plan
     return str(returned.outcome.plan)
 
 
 def replaced(returned: Returned) -> str:
     """Why the database was replaced."""
+    _skip_on_clones(returned)
     assert returned.outcome.plan.replace is not None, returned.outcome.plan
     return returned.outcome.plan.replace
+
+
+def _skip_on_clones(returned: Returned) -> None:
+    """On servers whose log cannot be read the test ends here: it was seen that the next database is right."""
+    if (returned.outcome.plan.replace or "").startswith(Method.CLONE.value):
+        pytest.skip("the server's log cannot be read: each test gets a new database")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.integration.lease.conftest import Make, Place, connect, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, replaced
 from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import CannotCreateDatabase, ServerError
@@ -77,6 +77,7 @@ def test_two_leases_at_once_are_two_databases(place: Place) -> None:
     assert place.broker.leases == ()
 
 
+@BY_LOG
 def test_the_same_database_is_lent_again(place: Place) -> None:
     with place.lent() as one:
         place.run(one, "INSERT INTO item (name) VALUES ('one')")
@@ -84,6 +85,7 @@ def test_the_same_database_is_lent_again(place: Place) -> None:
         assert one.name == other.name
 
 
+@BY_LOG
 def test_a_fresh_database_was_never_lent_and_is_never_lent_again(place: Place) -> None:
     with place.lent() as usual:
         pass
@@ -125,9 +127,9 @@ def test_a_subscription_does_not_keep_a_database_from_being_dropped(make: Make) 
     place.run(lease, subscribe.format(place.template), superuser=True)
     returned = place.broker.take_back(lease)
     assert returned is not None
-    assert replaced(returned).startswith(("the schema changed", "settings of the database itself changed"))
     place.broker.close()
     assert lease.name not in place.databases()
+    assert replaced(returned).startswith(("the schema changed", "settings of the database itself changed"))
 
 
 def test_without_createdb_it_is_said_what_to_do(place: Place, role: str) -> None:
@@ -137,6 +139,7 @@ def test_without_createdb_it_is_said_what_to_do(place: Place, role: str) -> None
     assert f'way out: ALTER ROLE "{role}" CREATEDB' in str(caught.value)
 
 
+@BY_LOG
 def test_without_superuser_each_test_gets_a_fresh_copy(place: Place, role: str) -> None:
     place.ask_admin(f"ALTER ROLE {role} CREATEDB")
     broker = as_role(place, role)
@@ -184,6 +187,7 @@ def test_a_living_process_is_known_also_from_another_maintenance_database(make: 
     place.ask_admin(f"DROP DATABASE {elsewhere} WITH (FORCE)")
 
 
+@BY_LOG
 def test_when_our_own_session_was_ended_the_database_is_replaced(place: Place) -> None:
     lease = place.broker.lend("a test")
     ended = (

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
+
+pytestmark = BY_LOG
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_role_that_the_test_made_and_dropped_is_not_told(place: Place, role: s
 
 def test_a_database_that_the_test_made_is_told(place: Place) -> None:
     name = f"{place.template}_made"
-    returned = place.after(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+    returned = place.after(f"CREATE DATABASE {name} {place.strategy}")
     assert f"database {name}" in returned.outcome.cluster.others
     place.ask_admin(f"DROP DATABASE {name}")
 

@@ -9,7 +9,7 @@ import threading
 import asyncpg
 import psycopg
 import pytest
-from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.dsn import Dsn
@@ -37,10 +37,10 @@ def test_a_session_that_was_left_is_ended_and_told_with_all_that_is_known_of_it(
     assert "hunter2" not in backend.statement
     assert where is not None
     assert re.fullmatch(r"test_leftovers\.py:\d+", where)
-    assert in_place(returned) == "set public.item_id_seq back to 20; delete the rows at 1 places of public.item"
     with pytest.raises(psycopg.OperationalError):
         opened[0].execute("SELECT 1")
     opened[0].close()
+    assert in_place(returned) == "set public.item_id_seq back to 20; delete the rows at 1 places of public.item"
 
 
 def test_a_session_that_was_opened_elsewhere_is_told_without_a_line(place: Place) -> None:
@@ -127,6 +127,7 @@ def test_a_lease_that_is_over_says_so(place: Place) -> None:
     assert place.broker.take_back(lease) is None
 
 
+@BY_LOG
 @pytest.mark.parametrize("before", ["SELECT 1", "INSERT INTO item (name) VALUES ('y')"])
 def test_a_database_that_somebody_wrote_to_between_two_leases_is_not_lent_again(
     place: Place, before: str
@@ -147,6 +148,7 @@ def test_a_database_that_somebody_is_in_is_not_lent_again(place: Place) -> None:
         assert following.name != dsn.database
 
 
+@BY_LOG
 def test_a_database_that_was_only_looked_at_between_two_leases_is_lent_again(place: Place) -> None:
     with place.lent() as lease:
         dsn = lease.dsn
@@ -165,6 +167,7 @@ def come_and_go(place: Place, dsn: Dsn, statement: str) -> None:
     )
 
 
+@BY_LOG
 @pytest.mark.parametrize(
     "first", ["INSERT INTO item (name) VALUES ('x')", "UPDATE item SET name = 'x' WHERE id = 1"]
 )

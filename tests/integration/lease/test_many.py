@@ -6,9 +6,10 @@ import os
 from statistics import median
 
 import pytest
-from tests.integration.lease.conftest import Make
+from tests.integration.lease.conftest import BY_LOG, Make
 
 
+@BY_LOG
 @pytest.mark.timeout(1200)
 def test_thousands_of_leases_leave_nothing_behind_and_do_not_grow(make: Make) -> None:
     """500, or as many as the environment variable LEASES says."""

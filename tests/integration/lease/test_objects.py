@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.integration.lease.conftest import Make, Place, connect, in_place, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 
 from dataflow.testing.lease import clones
 
@@ -128,6 +128,7 @@ def test_triggers_rules_and_policies_are_not_used_when_rows_are_put_back(rich: P
     assert "delete the rows at 1 places of public.ruled" in plan
 
 
+@BY_LOG
 def test_unlogged_tables_and_sequences_leave_no_trace_and_are_put_back_always(make: Make) -> None:
     place = make(UNLOGGED)
     for statement in (

@@ -39,6 +39,8 @@ def test_rows_that_the_test_updated_itself_cost_no_more(place: Place) -> None:
     ],
 )
 def test_rows_of_the_template_are_put_back(place: Place, statement: str) -> None:
+    if statement.startswith("MERGE") and place.version < 150_000:
+        pytest.skip("there is no MERGE before PostgreSQL 15")
     plan = in_place(place.after(statement))
     assert plan == "put all rows of public.item back (8 kB): rows of the template were changed"
 

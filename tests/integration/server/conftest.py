@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 from tests.processes import KEEPER, processes_of, servers_of, wait_gone
+from tests.servers import BINARIES
 from tests.waiting import LIMIT_S
 
 from dataflow.testing.dsn import Dsn
@@ -28,7 +29,7 @@ class Cache:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def options(self, idle_s: float = 60.0, binaries: Path | None = None) -> EmbeddedOptions:
+    def options(self, idle_s: float = 60.0, binaries: Path | None = BINARIES) -> EmbeddedOptions:
         return EmbeddedOptions(cache_dir=self.path, binaries=binaries, idle_s=idle_s, start_timeout_s=LIMIT_S)
 
     def processes(self) -> list[psutil.Process]:

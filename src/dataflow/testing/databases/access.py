@@ -76,6 +76,6 @@ class Access:
         self._settled = False
 
     def _rollback_dsn(self, server: Server) -> Dsn:
-        dsn = rollback_dsn(server, self.source, self.on)
+        dsn = rollback_dsn(server, self.source, self.on, self._emit)
         self._settled = True
         return dsn

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dataflow.testing.errors import CannotCreateDatabase
+from dataflow.testing.events import Emit, SchemaLeftOut
 from dataflow.testing.template.steps import EMPTY
 
 if TYPE_CHECKING:
@@ -65,14 +66,17 @@ class ServerWithDatabases:
             self._server.close()
 
 
-def rollback_dsn(server: Server, source: SchemaSource, databases: Callable[[Server], Databases]) -> Dsn:
+def rollback_dsn(
+    server: Server, source: SchemaSource, databases: Callable[[Server], Databases], emit: Emit
+) -> Dsn:
     """Where rollback tests connect to: a copy of the template that is theirs alone, if there is a template.
 
-    Without the right to make copies it is the database of the URL, as it is.
+    Without the right to make copies it is the database of the URL, as it is, which `emit` is told.
     """
     if source is EMPTY:
         return server.dsn
     try:
         return databases(server).lend(source, ROLLBACK, fresh=True).dsn
-    except CannotCreateDatabase:
+    except CannotCreateDatabase as error:
+        emit(SchemaLeftOut(source.describe(), server.dsn.database or "", error.what))
         return server.dsn

@@ -14,6 +14,7 @@ from dataflow.testing.events import (
     DatabaseMethod,
     DatabaseReturned,
     Event,
+    SchemaLeftOut,
     ServerChosen,
     ServerRestarted,
     TemplateUsed,
@@ -85,6 +86,7 @@ class Summary(NamedTuple):
     restarts: tuple[ServerRestarted, ...]
     lost_workers: tuple[str, ...]
     templates: tuple[TemplateUsed, ...] = ()
+    left_out: tuple[SchemaLeftOut, ...] = ()
     databases: DatabaseSummary | None = None
 
 
@@ -148,6 +150,7 @@ class Report:
             restarts=tuple(self._of(ServerRestarted)),
             lost_workers=tuple(self._lost_workers),
             templates=tuple(dict.fromkeys(self._of(TemplateUsed))),
+            left_out=tuple(dict.fromkeys(self._of(SchemaLeftOut))),
             databases=_databases(self._of(DatabaseReturned), self._of(DatabaseMethod)),
         )
 

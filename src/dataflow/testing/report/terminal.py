@@ -85,6 +85,9 @@ def _template(summary: Summary) -> Iterator[str]:
     for template in summary.templates:
         how = "was there already" if template.built_ms is None else f"made in {template.built_ms:.0f} ms"
         yield f"schema     {template.description}; {how}"
+    for schema in summary.left_out:
+        yield f"schema     {schema.description}; not made: {schema.reason}"
+        yield f"           tests whose work is rolled back have what is in {schema.database}"
 
 
 def _databases(databases: DatabaseSummary) -> Iterator[str]:
@@ -96,6 +99,8 @@ def _databases(databases: DatabaseSummary) -> Iterator[str]:
     if databases.fresh:
         yield f"           {databases.fresh} asked for a fresh copy"
     for reason, times in databases.replaced:
+        if reason in databases.methods:  # said above
+            continue
         yield f"           {times} replaced by a fresh copy: {reason}"
     for change in databases.outside:
         yield f"           stays, since it is outside of the database: {change}"
