@@ -344,6 +344,7 @@ def test_the_environment_is_as_before_also_after_a_test_that_changed_it(shop):
     shop.run(
         """
         import os
+        import pytest
 
         def test_that_sets_it(monkeypatch, tdd_database):
             monkeypatch.setenv("DATABASE_URL", "elsewhere")
@@ -351,10 +352,37 @@ def test_the_environment_is_as_before_also_after_a_test_that_changed_it(shop):
         def test_that_deletes_it(tdd_database):
             del os.environ["DATABASE_URL"]
 
+        @pytest.mark.tdd(isolation="database")
+        async def test_of_a_context_that_commits(tdd_test_context):
+            assert os.environ["DATABASE_URL"] == os.environ["OTHER_URL"] == tdd_test_context.database.url
+
         def test_it():
             assert not {"DATABASE_URL", "OTHER_URL"} & set(os.environ)
         """
-    ).assert_outcomes(passed=3)
+    ).assert_outcomes(passed=4)
+
+
+def test_a_forked_child_that_goes_on_with_the_tests_keeps_off_its_parents_databases(shop):
+    outcome = shop.run(
+        """
+        import os
+
+        def test_that_forks(looks_as_made, tdd_database):
+            child = os.fork()
+            if child == 0:
+                raise RuntimeError("not caught")
+            os.waitpid(child, 0)
+
+        def test_next(looks_as_made, tdd_database):
+            with tdd_database.connect_psycopg() as connection:
+                connection.execute("DELETE FROM account")
+
+        def test_after_it(looks_as_made): pass
+        """,
+        warnings_are_errors=False,
+    )
+    outcome.assert_outcomes(passed=3)
+    outcome.assert_says("test_next runs in a forked child, and the databases are those of its parent")
 
 
 def test_each_rollback_test_says_why_there_are_no_tables(shop):

@@ -6,12 +6,13 @@ What happens in a database is the business of `lease` and `reset`; how its schem
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import closing
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dataflow.testing.errors import SchemaFailed
+from dataflow.testing.errors import SchemaFailed, ServerError
 from dataflow.testing.events import DatabaseMethod, DatabaseReturned, Emit, TemplateUsed
 from dataflow.testing.lease.backends import Backend
 from dataflow.testing.lease.broker import Broker, Returned, Terms
@@ -43,6 +44,7 @@ class Databases:
         self._user = user
         self._settings = settings
         self._emit = emit
+        self._pid = os.getpid()
         self._store: TemplateStore | None = None
         self._brokers: dict[str, Broker] = {}
         self._lent: dict[DatabaseLease, tuple[Broker, float, bool]] = {}
@@ -61,6 +63,8 @@ class Databases:
 
         :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
         """
+        if self._pid != os.getpid():
+            raise _forked(test_id)
         started = perf_counter()
         broker = self.broker(source)
         lease = broker.lend(test_id, fresh=fresh)
@@ -68,7 +72,9 @@ class Databases:
         return lease
 
     def take_back(self, lease: DatabaseLease) -> DatabaseReturned | None:
-        """Make the database ready for the next test; None when it was taken back before."""
+        """Make the database ready for the next test; None when it was taken back before, or is our parent's."""
+        if self._pid != os.getpid():
+            return None
         broker, lent_ms, fresh = self._lent.pop(lease, (None, 0.0, False))
         returned = broker.take_back(lease) if broker is not None else None
         if returned is None:
@@ -94,6 +100,8 @@ class Databases:
 
     def close(self) -> None:
         """Drop all databases of this process. Idempotent."""
+        if self._pid != os.getpid():
+            return
         for broker in self._brokers.values():
             broker.close()
         self._brokers.clear()
@@ -137,6 +145,14 @@ class Databases:
             outside=outcome.cluster.others,
             explanation=tuple(explain(outcome, lease.name)) if self._settings.explain_reset else (),
         )
+
+
+def _forked(test_id: str) -> ServerError:
+    return ServerError(
+        f"{test_id} runs in a forked child, and the databases are those of its parent",
+        cause="a test called os.fork, and the child went on with the tests behind it",
+        remedy="end the child with os._exit, whatever happens in it; or use multiprocessing or subprocess",
+    )
 
 
 def backend_text(backend: Backend, where: str | None) -> str:
