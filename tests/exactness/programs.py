@@ -11,6 +11,7 @@ from tests.exactness.schema_statements import ADMINISTRATION, SCHEMA
 from tests.exactness.statements import COPIES, PREPARED, READS, REUSING, ROWS, STORAGE, TEMPORARY, TRANSACTION
 
 from dataflow.testing.dsn import Dsn
+from dataflow.testing.lease.lease import DatabaseLease
 
 # The last one is a superuser's; the first one rolls back by itself what failed.
 SESSIONS = 3
@@ -95,14 +96,21 @@ def _steps(pool: tuple[_Template, ...], names: Names) -> st.SearchStrategy[Step]
     )
 
 
-def run(program: Program, user: Dsn, administrator: Dsn) -> list[psycopg.Connection]:
-    """Run it; returns the sessions that are still open."""
+def run(program: Program, lease: DatabaseLease, administrator: Dsn) -> list[psycopg.Connection]:
+    """Run it; returns the sessions that are still open.
+
+    After a session that the lease did not open, the database is replaced if it is left open: that is so for the
+    administrator's alone.
+    """
     sessions: dict[int, psycopg.Connection] = {}
     for step in program.steps:
         session = sessions.get(step.session)
         if session is None or session.closed:
-            dsn = administrator if step.session == ADMINISTRATOR else user
-            session = sessions[step.session] = psycopg.connect(dsn.url(), autocommit=True, options=_PATIENT)
+            if step.session == ADMINISTRATOR:
+                session = psycopg.connect(administrator.url(), autocommit=True, options=_PATIENT)
+            else:
+                session = lease.connect_psycopg(autocommit=True, options=_PATIENT)
+            sessions[step.session] = session
         _take(step, session)
     for number, session in sessions.items():
         if number not in program.left_open:

@@ -62,7 +62,7 @@ class World:
             self.broker = self._new_broker()
         lease = self.broker.lend("a program")
         self._histories[lease.name].append(program)
-        left_open = run(program, lease.dsn, self._admin.with_database(lease.name))
+        left_open = run(program, lease, self._admin.with_database(lease.name))
         returned = self.broker.take_back(lease)
         for session in left_open:
             session.close()

@@ -18,7 +18,7 @@ from dataflow.testing.lease.backends import Backend
 from dataflow.testing.lease.broker import Broker, Returned, Terms
 from dataflow.testing.lease.connecting import connect
 from dataflow.testing.lease.lease import DatabaseLease
-from dataflow.testing.lease.strategy import Strategy, choose, facts
+from dataflow.testing.lease.strategy import Method, Strategy, choose, facts
 from dataflow.testing.reset.explain import explain
 from dataflow.testing.template.steps import EMPTY
 from dataflow.testing.template.store import Template, TemplateStore
@@ -47,6 +47,7 @@ class Databases:
         self._pid = os.getpid()
         self._store: TemplateStore | None = None
         self._brokers: dict[str, Broker] = {}
+        self._known: dict[int, tuple[SchemaSource, Broker]] = {}  # by the source's id
         self._lent: dict[DatabaseLease, tuple[Broker, float, bool]] = {}
         self._failed: dict[str, SchemaFailed] = {}
 
@@ -65,8 +66,8 @@ class Databases:
         """
         if self._pid != os.getpid():
             raise _forked(test_id)
-        started = perf_counter()
         broker = self.broker(source)
+        started = perf_counter()  # making the template is not the first test's fault
         lease = broker.lend(test_id, fresh=fresh)
         self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
         return lease
@@ -79,12 +80,16 @@ class Databases:
         returned = broker.take_back(lease) if broker is not None else None
         if returned is None:
             return None
-        event = self._event(lease, returned, lent_ms, fresh)
+        assert broker is not None
+        event = self._event(lease, returned, lent_ms, fresh, broker.strategy.method)
         self._emit(event)
         return event
 
     def broker(self, source: SchemaSource) -> Broker:
         """Who lends the databases of a schema; made at first need."""
+        known = self._known.get(id(source))
+        if known is not None:  # its files are looked at once in a run
+            return known[1]
         key = source.fingerprint()
         broker = self._brokers.get(key)
         if broker is None:
@@ -96,6 +101,7 @@ class Databases:
             if not self._brokers:
                 self._emit(DatabaseMethod(str(broker.strategy)))
             self._brokers[key] = broker
+        self._known[id(source)] = source, broker
         return broker
 
     def close(self) -> None:
@@ -105,6 +111,7 @@ class Databases:
         for broker in self._brokers.values():
             broker.close()
         self._brokers.clear()
+        self._known.clear()
         self._lent.clear()
         if self._store is not None:
             self._store.close()
@@ -131,14 +138,17 @@ class Databases:
             self._failed[key] = failed
             raise
 
-    def _event(self, lease: DatabaseLease, returned: Returned, lent_ms: float, fresh: bool) -> DatabaseReturned:
+    def _event(
+        self, lease: DatabaseLease, returned: Returned, lent_ms: float, fresh: bool, method: Method
+    ) -> DatabaseReturned:
         outcome = returned.outcome
         return DatabaseReturned(
             test_id=lease.test_id,
             lent_ms=lent_ms,
             ended_ms=returned.ended_ms,
             reset_ms=outcome.duration_ms,
-            replaced=outcome.plan.replace,
+            # Where each is replaced, there is nothing to tell of one.
+            replaced=outcome.plan.replace if method is Method.LOG else None,
             fresh=fresh,
             leaked=tuple(backend_text(backend, where) for backend, where in returned.leaked)
             + tuple(f"prepared transaction {name!r}, rolled back now" for name in returned.prepared),

@@ -125,6 +125,7 @@ class Broker:
                 found = self._emptied(database)
             ended_ms = (perf_counter() - started) * 1e3
             outcome = self._put_back(database, written, found.prepared)
+            outcome = self._without_strangers(lease, found, outcome)
         except BaseException as error:
             self._give_up(database)
             if not isinstance(error, psycopg.Error | ServerError | TimeoutError | OSError):
@@ -279,6 +280,15 @@ class Broker:
             database.session.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(name)))
         return self._in_place.put_back(database, written)
 
+    @staticmethod
+    def _without_strangers(lease: DatabaseLease, found: backends.Inside, outcome: Outcome) -> Outcome:
+        """A program that we did not connect may connect again, by the name of the database: that name must go."""
+        strangers = [backend for backend in found.backends if lease.opened_at(backend.pid) is None]
+        if not strangers or outcome.plan.replace is not None:
+            return outcome
+        reason = "a session was left in it, and whoever opened it might come back"
+        return outcome._replace(plan=outcome.plan._replace(replace=reason))
+
     def _keep_or_give_up(self, database: Database, outcome: Outcome) -> None:
         if outcome.cluster.stale:
             self._shape = None
@@ -289,7 +299,15 @@ class Broker:
 
     def _give_up(self, database: Database) -> None:
         database.close()
-        self._clones.give_up(database.name)
+        self._clones.give_up(self._name_now(database))
+
+    def _name_now(self, database: Database) -> str:
+        """A test may have renamed its database."""
+        with suppress(psycopg.Error):
+            query = "SELECT datname FROM pg_database WHERE oid = %s"
+            if row := self._maintenance.execute(query, (database.oid,)).fetchone():
+                return str(row[0])
+        return database.name
 
     @contextmanager
     def _pristine(self) -> Iterator[psycopg.Connection]:

@@ -106,12 +106,6 @@ class Clones:
             self._start()
             self._state.notify_all()
 
-    def make_ahead(self) -> None:
-        """From now on keep some ready, before anybody asks."""
-        with self._state:
-            self._start()
-            self._state.notify_all()
-
     def close(self, connection: psycopg.Connection | None) -> tuple[str, ...]:
         """Stop, and drop all copies over `connection`; returns those that are still there. Idempotent."""
         with self._state:

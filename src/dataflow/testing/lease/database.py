@@ -20,7 +20,7 @@ class Database:
     """A copy of the template, and our own connection to it; without one it is dropped after its test.
 
     :ivar shape: with the files that it has now. :ivar since: the position of the log from which on it may have
-        changed. :ivar horizon: the transaction that was next on the server before that position; 0: not known.
+        changed. :ivar visits: how many sessions had ever been in it at that position; -1: not known.
     :ivar own_xid: our transaction behind that position, which put it back; 0: there is none.
     :ivar restorer: puts it back.
     :ivar litter: by relation, how many dead rows we left since it was last cleaned.
@@ -31,7 +31,7 @@ class Database:
     connection: psycopg.Connection | None
     shape: Shape = _NO_SHAPE
     since: str = ""
-    horizon: int = 0
+    visits: int = -1
     own_xid: int = 0
     restorer: Restorer | None = None
     litter: Counter[str] = field(default_factory=Counter)

@@ -62,10 +62,11 @@ class InPlace:
         since, inside = self._log.glance(database.oid)
         if not inside.alone:
             return False
-        # Whoever writes needs a transaction. Those that were under way when it was put back were not in it.
-        if inside.horizon == database.horizon + bool(database.own_xid):
+        if inside.visits == database.visits:
             database.since, database.own_xid = since, 0
             return True
+        if database.shape.unlogged:  # what a visitor wrote there would be in no log
+            return False
         written, footprint = self._since_put_back(database)
         if footprint is None or not written.inside.alone:
             return False
@@ -94,6 +95,8 @@ class InPlace:
         started = perf_counter()
         if written is None:
             written = self._log.read(database.since, database.oid)
+        if not written.inside.alone:
+            return Outcome(Plan(replace="a replication slot was left in it"), written, duration_ms=_ms(started))
         if written.too_long:
             plan = Plan(replace=f"more than {MOST_BYTES >> 20} MB of log were written meanwhile")
             return Outcome(plan, written, duration_ms=_ms(started))
@@ -125,7 +128,7 @@ class InPlace:
 
     def _carry_out(self, database: Database, plan: Plan, footprint: Footprint, written: Written) -> str | None:
         """Why it is not as in the template after all, or None."""
-        database.since, database.horizon = written.up_to, written.inside.horizon
+        database.since, database.visits = written.up_to, written.inside.visits
         if not footprint.local and not plan.steps:
             return None
         assert database.restorer is not None, "it is watched"
@@ -172,7 +175,7 @@ class InPlace:
         if written.too_long:
             return written, None
         footprint = fold(record for record in written.records if record.xid != database.own_xid or not record.xid)
-        database.since, database.horizon, database.own_xid = written.up_to, written.inside.horizon, 0
+        database.since, database.visits, database.own_xid = written.up_to, written.inside.visits, 0
         return written, footprint
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dataflow.testing.plugin.environment import point_environment
 from dataflow.testing.plugin.isolation import DATABASE, FRESH, isolation_of
 from dataflow.testing.plugin.telling import telling
 
@@ -46,3 +45,12 @@ def tdd_database(
         yield lease
     finally:
         tdd_runtime.take_back_database(lease)
+
+
+def point_environment(request: pytest.FixtureRequest, names: Collection[str], url: str) -> None:
+    """Variables of this process until the test is over. By pytest's own means: a test that sets them, too, would
+    otherwise have its own clean-up bring ours back."""
+    if names:
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        for name in names:
+            monkeypatch.setenv(name, url)

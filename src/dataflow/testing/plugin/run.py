@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
-from dataflow.testing.plugin.environment import point_environment
 from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
 from dataflow.testing.plugin.schema import Schemas
@@ -107,13 +106,9 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
-            ours = not wide and follow_test_loop(fixturedef, request)
-            if ours:
+            if not wide and follow_test_loop(fixturedef, request):
                 self._prepare(fixturedef, request)
-            result = yield
-            if ours and self.runtime.isolation != ROLLBACK and fixturedef.argname == "tdd_test_context":
-                point_environment(request, self.runtime.settings.database_env, result.database.url)
-            return result
+            return (yield)
         except TDDModeDisabled as error:
             raise skipped(error) from None
         except TOLD_WITHOUT_TRACEBACK as error:

@@ -15,7 +15,7 @@ Row = list[str | None]
 class Said(NamedTuple):
     """What a batch came to.
 
-    :param rows: of the last query, as text. :param deleted: how many rows went in all.
+    :param rows: of all queries, as text. :param deleted: how many rows went in all.
     """
 
     rows: list[Row]
@@ -36,7 +36,7 @@ def send(connection: psycopg.Connection, statements: Iterable[str]) -> Said:
     deleted, failure = 0, None
     while (result := line.get_result()) is not None:
         if result.status == ExecStatus.TUPLES_OK:
-            rows = _rows(result)
+            rows += _rows(result)
         elif result.status != ExecStatus.COMMAND_OK:
             failure = failure or result.error_message or b"no answer"
         elif (result.command_status or b"").startswith(b"DELETE"):

@@ -24,16 +24,18 @@ _COLUMNS = """
 # The extension reads what is flushed, and so the message comes before it: the function depends on the message.
 # Up to the end of the message, and not up to where the log is flushed: that may be in the middle of somebody's
 # record, which would be left out here, and next time too, when reading begins behind its start.
+# A session is counted for good before it is gone from the number of those that are there.
 _INSIDE = """
-SELECT pg_stat_get_db_numbackends($1) AS sessions,
-       EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = $1) AS prepared,
-       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS horizon
+SELECT here.sessions, {unfinished} AS unfinished, pg_stat_get_db_sessions($1) AS visits
+  FROM (SELECT pg_stat_get_db_numbackends($1) AS sessions OFFSET 0) AS here
 """
+_PREPARED = "EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = $1)"
+_SLOTS = "EXISTS (SELECT FROM pg_get_replication_slots() WHERE datoid = $1)"  # there are none of a database else
 _READ = f"""
 PREPARE dataflow_tdd_read (oid, pg_lsn, boolean, pg_lsn) AS
-SELECT log.sessions, log.prepared, log.horizon, log.up_to, {_COLUMNS}
+SELECT log.sessions, log.unfinished, log.visits, log.up_to, {_COLUMNS}
   FROM (SELECT inside.*,
-               CASE WHEN NOT $3 OR (inside.sessions = 1 AND NOT inside.prepared) THEN {{up_to}} END AS up_to
+               CASE WHEN NOT $3 OR (inside.sessions = 1 AND NOT inside.unfinished) THEN {{up_to}} END AS up_to
           FROM ({_INSIDE} OFFSET 0) AS inside OFFSET 0) AS log
   LEFT JOIN LATERAL (
        SELECT * FROM {{schema}}.pg_get_wal_block_info(
@@ -41,14 +43,7 @@ SELECT log.sessions, log.prepared, log.horizon, log.up_to, {_COLUMNS}
         WHERE (reldatabase = $1 OR reldatabase = 0)
           AND relforknumber = {_MAIN_FORK} AND resource_manager NOT IN ({_INDEXES})) AS info ON true
 """
-# The position first, so that what is written after it is read next time.
-_GLANCE = f"""
-PREPARE dataflow_tdd_glance (oid) AS
-SELECT inside.sessions, inside.prepared, inside.horizon, position.since
-  FROM (SELECT pg_current_wal_insert_lsn() AS since OFFSET 0) AS position
-  LEFT JOIN LATERAL (SELECT inside.* FROM ({_INSIDE}) AS inside WHERE position.since IS NOT NULL OFFSET 0)
-       AS inside ON true
-"""
+_PREPARE_INSIDE = f"PREPARE dataflow_tdd_inside (oid) AS {_INSIDE}"
 _MESSAGE = "pg_logical_emit_message(false, 'dataflow-tdd', '', true)"
 _FLUSHES_BY_MESSAGE_SINCE = 170_000
 # Before PostgreSQL 17 only the end of a transaction flushes. If it did not, the division fails.
@@ -68,17 +63,17 @@ _SCHEMA = (
 class Inside(NamedTuple):
     """Who was in a database, ourselves included, before its log was read.
 
-    :param prepared: transactions are prepared in it. :param horizon: the number of the transaction that comes
-        after the last one that has ended, of all databases.
+    :param unfinished: transactions are prepared in it, or replication slots read from it.
+    :param visits: sessions that there ever were in it, those that are there now perhaps left out.
     """
 
     sessions: int
-    prepared: bool
-    horizon: int
+    unfinished: bool
+    visits: int
 
     @property
     def alone(self) -> bool:
-        return self.sessions == 1 and not self.prepared
+        return self.sessions == 1 and not self.unfinished
 
 
 class Written(NamedTuple):
@@ -121,10 +116,10 @@ class Log:
         assert row is not None, "the extension is there"
         # Or psycopg deallocates all statements, ours included, when it has prepared too many of its own.
         connection.prepare_threshold = None
-        connection.execute(
-            _READ.format(up_to=_MESSAGE if self._flushes_by_message else _FLUSHED_16, schema=row[0]).encode()
-        )
-        connection.execute(_GLANCE.encode())
+        up_to = _MESSAGE if self._flushes_by_message else _FLUSHED_16
+        for query in (_READ, _PREPARE_INSIDE):
+            text = query.format(up_to=up_to, schema=row[0], unfinished=_unfinished(connection))
+            connection.execute(text.encode())
 
     def position(self) -> str:
         """Where the next record will stand."""
@@ -145,8 +140,8 @@ class Log:
 
     def glance(self, database: int) -> tuple[str, Inside]:
         """Where the next record will stand, and who is inside after that."""
-        row = send(self._connection, [f"EXECUTE dataflow_tdd_glance({database})"]).rows[0]
-        return str(row[3]), _inside(row)
+        rows = send(self._connection, [_POSITION, f"EXECUTE dataflow_tdd_inside({database})"]).rows
+        return str(rows[0][0]), _inside(rows[1])
 
     def _read_if(self, since: str, database: int, *, only_alone: bool) -> Written | Inside:
         up_to = None
@@ -161,6 +156,12 @@ class Log:
             return _inside(rows[0])
         records = [_record(*row[4:]) for row in rows if row[4] is not None]  # type: ignore[arg-type]
         return Written(since, rows[0][3], records, _inside(rows[0]))
+
+
+def _unfinished(connection: psycopg.Connection) -> str:
+    """Looking for slots costs as much as all else, so it is done only where there can be some of a database."""
+    row = connection.execute("SELECT current_setting('wal_level')").fetchone()
+    return f"({_PREPARED} OR {_SLOTS})" if row and row[0] == "logical" else _PREPARED
 
 
 def _inside(row: Row) -> Inside:

@@ -85,7 +85,7 @@ class Restorer:
                     batch.clear()
                     copy_back(self._connection, step, kept)
             said = send(self._connection, [*batch, _END, "COMMIT"])
-            return Restored(int(said.rows[0][0] or 0), deleted + said.deleted)
+            return Restored(int(said.rows[-1][0] or 0), deleted + said.deleted)
         except BaseException:
             if not self._connection.closed:
                 self._connection.rollback()
