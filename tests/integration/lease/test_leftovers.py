@@ -168,6 +168,40 @@ def come_and_go(place: Place, dsn: Dsn, statement: str) -> None:
 
 
 @BY_LOG
+@pytest.mark.parametrize("visit", ["INSERT INTO cache VALUES (1)", "SELECT nextval('numbers')"])
+def test_a_visitor_between_two_leases_is_seen_also_where_nothing_is_logged(make: Make, visit: str) -> None:
+    place = make("CREATE UNLOGGED TABLE cache (a int); CREATE UNLOGGED SEQUENCE numbers; CREATE TABLE t (a int)")
+    place.after("INSERT INTO t VALUES (1)")
+    with place.lent() as lease:
+        dsn = lease.dsn
+    come_and_go(place, dsn, visit)
+    with place.lent() as following:
+        assert place.differences(following) == []
+        assert following.name != dsn.database
+
+
+def test_who_was_left_inside_and_comes_again_finds_no_database(place: Place) -> None:
+    """Only connections that the lease opened are known not to come back by themselves."""
+    with place.lent() as lease:
+        dsn = lease.dsn
+        stranger = connect(dsn)
+    stranger.close()
+    with place.lent() as following:
+        assert following.name != dsn.database
+        wait_until(lambda: dsn.database not in place.databases(), "the database is dropped")
+        with pytest.raises(psycopg.OperationalError, match="does not exist"):
+            connect(dsn)
+
+
+def test_a_database_that_the_test_renamed_is_dropped(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    with place.lent(fresh=True) as lease:
+        place.ask_admin(f"ALTER DATABASE {lease.name} RENAME TO {place.template}_renamed")
+    query = f"SELECT FROM pg_database WHERE datname = '{place.template}_renamed'"
+    wait_until(lambda: place.ask_admin(query) == [], "the database is dropped")
+
+
+@BY_LOG
 @pytest.mark.parametrize(
     "first", ["INSERT INTO item (name) VALUES ('x')", "UPDATE item SET name = 'x' WHERE id = 1"]
 )
