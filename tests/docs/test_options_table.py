@@ -26,7 +26,7 @@ def _row(option: Option) -> str:
 
 
 def _shown(value: object) -> str:
-    if value is None or value == frozenset():
+    if value in (None, (), frozenset()):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -36,10 +36,19 @@ def text_constants(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose(page))
-    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", prose(page))
+    here = [(page.parent / file if file else page, heading) for file, heading in links if "://" not in file]
+    missing = [(file, heading) for file, heading in here if not file.exists() or heading not in _anchors(file)]
     assert missing == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """What a heading is called in a link, as GitHub makes it; "" for the page."""
+    if page.suffix != ".md":
+        return {""}
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {"", *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 def test_the_map_names_every_room_and_module_once_and_nothing_else() -> None:

@@ -217,6 +217,64 @@ def test_a_session_left_behind_is_ended_and_named(shop):
     )
 
 
+def test_a_leak_of_a_test_that_failed_is_no_second_failure(shop):
+    """It may not have come to where it closes what it opened."""
+    outcome = shop.run(
+        """
+        async def test_fails(tdd_database):
+            connection = await tdd_database.connect()
+            assert await connection.fetchval("SELECT 1") == 2
+            await connection.close()
+        """,
+        "--tdd-leaks=error",
+    )
+    outcome.assert_outcomes(failed=1, warnings=1)
+
+
+def test_a_connection_that_is_entered_is_closed(shop):
+    outcome = shop.run(
+        """
+        import pytest
+
+        async def test_entered(tdd_database):
+            async with tdd_database.connect(timeout=5) as connection:
+                assert await connection.fetchval("SELECT count(*) FROM account") == 2
+            assert connection.is_closed()
+            with pytest.raises(ZeroDivisionError):
+                async with tdd_database.connect() as connection:
+                    1 / 0
+            assert connection.is_closed()
+        """,
+        "--tdd-leaks=error",
+    )
+    outcome.assert_outcomes(passed=1)
+
+
+def test_lists_may_be_lists_in_pyproject(shop):
+    shop.pytester.path.joinpath("pytest.ini").unlink()
+    shop.pytester.path.joinpath("tox.ini").unlink(missing_ok=True)
+    shop.file("more.sql", "INSERT INTO account VALUES ('Cid', 5)")
+    shop.file(
+        "pyproject.toml",
+        """
+        [tool.pytest.ini_options]
+        tdd_schema_sql = ["schema.sql", "more.sql"]
+        tdd_database_env = ["DATABASE_URL"]
+        """,
+    )
+    outcome = shop.run(
+        """
+        import os
+
+        def test_three(tdd_database):
+            assert os.environ["DATABASE_URL"] == tdd_database.url
+            with tdd_database.connect_psycopg() as connection:
+                assert connection.execute("SELECT count(*) FROM account").fetchone() == (3,)
+        """
+    )
+    outcome.assert_outcomes(passed=1)
+
+
 def test_a_warning_of_a_leak_has_the_line_of_the_test(shop):
     outcome = shop.run(LEAKING, "-p", "no:randomly", warnings_are_errors=False)
     outcome.assert_outcomes(passed=2, warnings=1)

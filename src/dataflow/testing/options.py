@@ -36,6 +36,11 @@ class Option(NamedTuple):
     ci: Any = None
 
     @property
+    def several(self) -> bool:
+        """It holds any number of values."""
+        return isinstance(self.default, tuple | frozenset)
+
+    @property
     def ini(self) -> str:
         return f"tdd_{self.name}"
 

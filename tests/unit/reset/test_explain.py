@@ -38,7 +38,7 @@ def test_it_says_what_was_read_what_it_means_and_what_was_done() -> None:
 
 def test_plans_without_steps() -> None:
     assert str(Plan()) == "nothing to do"
-    assert str(Plan(replace="a catalog was rewritten")) == "take a fresh clone: a catalog was rewritten"
+    assert str(Plan(replace="a catalog was rewritten")) == "take a fresh copy: a catalog was rewritten"
     assert str(Plan((RestoreTable(SMALL, "why"),))) == "put all rows of public.small back (8 kB): why"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import StaleContext
+from dataflow.testing.lease.opening import Opening
 
 if TYPE_CHECKING:
     import asyncpg
@@ -79,20 +80,30 @@ class DatabaseLease:
     def password(self) -> str | None:
         return self.dsn.password
 
-    async def connect(self, **arguments: Any) -> asyncpg.Connection:
-        """A connection of asyncpg; what it writes stays until the test is over. Close it.
+    def connect(self, **arguments: Any) -> Opening:
+        """A connection of asyncpg; what it writes stays until the test is over.
+
+        ``async with lease.connect() as connection:`` closes it; who writes ``await lease.connect()`` has to.
 
         :param arguments: for `asyncpg.connect`, such as ``timeout`` (seconds).
         """
-        import asyncpg
-
         where = _caller()
-        connection: asyncpg.Connection = await asyncpg.connect(**self.dsn.asyncpg_arguments() | arguments)
-        self._opened[connection.get_server_pid()] = where
-        return connection
+        parameters = self.dsn.asyncpg_arguments() | arguments
+
+        async def opened() -> asyncpg.Connection:
+            import asyncpg
+
+            connection: asyncpg.Connection = await asyncpg.connect(**parameters)
+            self._opened[connection.get_server_pid()] = where
+            return connection
+
+        return Opening(opened)
 
     def connect_psycopg(self, **arguments: Any) -> psycopg.Connection:
-        """A connection of psycopg, which begins a transaction by itself unless ``autocommit=True``. Close it."""
+        """A connection of psycopg, which begins a transaction by itself unless ``autocommit=True``.
+
+        Close it, as ``with lease.connect_psycopg() as connection:`` does, which also commits.
+        """
         import psycopg
 
         where = _caller()

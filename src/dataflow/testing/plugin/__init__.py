@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -26,7 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dataflow-tdd", "DataFlow TDD: tests against a real PostgreSQL")
     for option in OPTIONS:
         group.addoption(option.flag, dest=option.ini, default=None, metavar="VALUE", help=_escaped(option.help))
-        parser.addini(option.ini, f"{option.help} (also {option.environment})", type="string", default=None)
+        # Of options with several values, a list in pyproject.toml or lines of an ini file are understood, too.
+        kind: Literal["linelist", "string"] = "linelist" if option.several else "string"
+        parser.addini(option.ini, f"{option.help} (also {option.environment})", type=kind, default=None)
 
 
 def _escaped(text: str) -> str:
@@ -41,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", HELP)
     runtime = Runtime(
         command_line=_given((config.getoption(option.ini) for option in OPTIONS), not_given=(None,)),
-        ini=_given((config.getini(option.ini) for option in OPTIONS), not_given=(None, "")),
+        ini=_given((_text(config.getini(option.ini)) for option in OPTIONS), not_given=(None, "")),
     )
     config.stash[_BEFORE] = install(runtime)
     config.stash[RUN] = run = Run(config, runtime)
@@ -51,6 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from dataflow.testing.plugin.xdist import Merging
 
         config.pluginmanager.register(Merging(run), "dataflow-tdd-xdist")
+
+
+def _text(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list) else value
 
 
 def _given(values: Iterable[Any], not_given: tuple[str | None, ...]) -> dict[str, str]:

@@ -20,9 +20,10 @@ _CLOSE = (
 )
 
 
-def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: Settings) -> None:
+def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: Settings, *, failed: bool) -> None:
     """Warn or fail, as the settings say.
 
+    :param failed: the test did, and so may not have come to where it closes things: a leak is no second failure.
     :raises Failed: sessions were left behind, and that is an error.
     """
     if event.explanation and item is not None:
@@ -36,7 +37,7 @@ def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: S
     if not event.leaked or settings.leaks == "ignore":
         return
     text = leak_text(event)
-    if settings.leaks == "warn":
+    if settings.leaks == "warn" or failed:
         _warn(ConnectionLeakWarning(f"{text}\n  way out: {_CLOSE}"), item)
         return
     raise told(

@@ -34,6 +34,7 @@ class Run:
         self.config = config
         self.runtime = runtime
         self._item: pytest.Item | None = None
+        self._failed = False  # the test that runs now
         self._wide_fixtures: list[str] = []
         self._memory: MemoryWatch | None = None
         self._schemas = Schemas(runtime)
@@ -59,7 +60,7 @@ class Run:
         if type(event).__name__ == "DatabaseReturned":
             from dataflow.testing.plugin.returned import tell_returned
 
-            tell_returned(event, self._item, self.runtime.settings)  # type: ignore[arg-type]
+            tell_returned(event, self._item, self.runtime.settings, failed=self._failed)  # type: ignore[arg-type]
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
@@ -89,7 +90,7 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        self._item = item
+        self._item, self._failed = item, False
         self.runtime.isolation = isolation_of(item, ROLLBACK)
         try:
             check_has_loop(item)
@@ -126,6 +127,11 @@ class Run:
             key = fixturedef.cache_key(request)  # type: ignore[arg-type]
             fixturedef.cached_result = (None, key, (error, error.__traceback__))
             raise
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        if call.excinfo is not None:
+            self._failed = True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -112,7 +112,7 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         if self.replace is not None:
-            return f"take a fresh clone: {self.replace}"
+            return f"take a fresh copy: {self.replace}"
         return "; ".join(map(str, self.steps)) or "nothing to do"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from dataflow.testing.errors import SchemaFailed
 from dataflow.testing.masking import mask
+from dataflow.testing.template.importing import is_users
 from dataflow.testing.template.inputs import shown
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _SHOWN_LENGTH = 300
 _SHOWN_LINES = 6
 _SHOWN_FRAMES = 3
-_OURS = Path(__file__).parents[1]
 _UNAVAILABLE = re.compile(
     r"extension \"(?P<name>[^\"]+)\" is not available|extension control file \S*?(?P<file>[\w-]+)\.control"
 )
@@ -95,18 +94,11 @@ def missing_extension(text: str) -> str | None:
 def raised_at(error: BaseException) -> str:
     """The last lines of the user's own code in the traceback, indented under a message: pytest does not show it
     for an error that is told in words. "" when there are none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(Path(frame.filename))]
     return "".join(
         f"\n    at {shown(Path(frame.filename))}:{frame.lineno}, in {frame.name}: {mask(frame.line or '')}"
         for frame in frames[-_SHOWN_FRAMES:]
     )
-
-
-def _is_users(file: str) -> bool:
-    """Neither of ours, nor of Python's library, nor installed."""
-    paths = sysconfig.get_paths()
-    others = (str(_OURS), *(paths[name] for name in ("stdlib", "purelib", "platlib")))
-    return not file.startswith("<") and not any(Path(file).is_relative_to(other) for other in others)
 
 
 def shortened(statement: str) -> str:

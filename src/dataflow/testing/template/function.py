@@ -13,7 +13,8 @@ from dataflow.testing.errors import SchemaFailed, TDDError
 from dataflow.testing.masking import mask
 from dataflow.testing.template import failure, inputs
 from dataflow.testing.template.apart import run_apart
-from dataflow.testing.template.importing import find_function, innermost, source_of
+from dataflow.testing.template.imported import imported
+from dataflow.testing.template.importing import file_of, find_function, innermost, on_path, source_of
 from dataflow.testing.template.session import TimeLimit, connect, this_process
 
 _TAKES_URL = ("url", "database_url")
@@ -29,7 +30,8 @@ class PythonFunction:
 
     :param function: or where it is: ``package.module:name``.
     :param files: files, folders and patterns that it reads. A change of any makes the template stale, and so
-        does one of the function's module; what it imports or closes over is not looked at.
+        does one of the function's module, and of the project's modules that this imports, however many lie
+        between; not one of an installed package, nor of what the function closes over.
     :param rootdir: where a named module is looked for if Python does not find it.
     """
 
@@ -41,13 +43,14 @@ class PythonFunction:
         self._rootdir = rootdir
 
     def fingerprint(self) -> str:
-        """The function's name, the source of its module, and names and contents of `files`.
+        """The function's name, the sources of its module and of the modules that it needs, and `files`.
 
         :raises SchemaFailed: there is no such function, no source, or no such file.
         """
         name = self.describe()
         parts = (name.encode(), source_of(self._function, name))
-        return inputs.fingerprint("function", *parts, *inputs.named_contents(inputs.inputs(self._files)))
+        files = (*self._modules, *inputs.inputs(self._files))
+        return inputs.fingerprint("function", *parts, *inputs.named_contents(files))
 
     def describe(self) -> str:
         if isinstance(self._given, str):
@@ -70,6 +73,12 @@ class PythonFunction:
             raise error
         if error is not None:
             raise _raised(name, error, database.password) from error
+
+    @cached_property
+    def _modules(self) -> tuple[inputs.Input, ...]:
+        module = file_of(self._function)
+        with on_path(self._rootdir):
+            return imported(*module) if module is not None else ()
 
     @cached_property
     def _function(self) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 
 from dataflow.testing.errors import SchemaFailed
 from dataflow.testing.template.inputs import read
+
+_OURS = Path(__file__).parents[1]
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def find_function(text: str, rootdir: Path | None) -> Callable[..., Any]:
@@ -52,19 +56,33 @@ def innermost(function: Callable[..., Any]) -> Any:
     return inspect.unwrap(function)
 
 
+def is_users(path: Path) -> bool:
+    """Whether a source file is neither of this library, nor of Python's, nor installed."""
+    others = (_OURS, Path(sysconfig.get_paths()["stdlib"]))
+    installed = not _INSTALLED.isdisjoint(path.parts)
+    return path.suffix == ".py" and not installed and not any(path.is_relative_to(other) for other in others)
+
+
+def file_of(function: Callable[..., Any]) -> tuple[str, Path] | None:
+    """Name and file of the module that a function is in."""
+    subject = _subject(function)
+    with suppress(TypeError, OSError):
+        path = inspect.getsourcefile(subject)
+        if path is not None and Path(path).is_file():
+            return str(subject.__module__), Path(path)
+    return None
+
+
 def source_of(function: Callable[..., Any], name: str) -> bytes:
     """The whole file of the function's module: what it calls is mostly there. Where there is no file, its own
     source.
 
     :raises SchemaFailed: neither can be read.
     """
-    subject = innermost(function)
-    if not (inspect.isroutine(subject) or inspect.isclass(subject)):
-        subject = type(subject)  # an object with a method __call__
+    subject = _subject(function)
+    if (module := file_of(function)) is not None:
+        return read(module[1])
     with suppress(TypeError, OSError):
-        path = inspect.getsourcefile(subject)
-        if path is not None and Path(path).is_file():
-            return read(Path(path))
         # Python takes the text of `python -c` for that of all code without a file.
         if inspect.getfile(subject) != "<string>":
             return inspect.getsource(subject).encode()
@@ -75,6 +93,12 @@ def source_of(function: Callable[..., Any], name: str) -> bytes:
     )
 
 
+def _subject(function: Callable[..., Any]) -> Any:
+    """What has a source: a function, a class, or the class of an object with a method __call__."""
+    subject = innermost(function)
+    return subject if inspect.isroutine(subject) or inspect.isclass(subject) else type(subject)
+
+
 def _module(name: str, text: str, rootdir: Path | None) -> ModuleType:
     try:
         try:
@@ -82,7 +106,7 @@ def _module(name: str, text: str, rootdir: Path | None) -> ModuleType:
         except ModuleNotFoundError as error:
             if rootdir is None or not f"{name}.".startswith(f"{error.name}."):
                 raise
-        with _on_path(rootdir):
+        with on_path(rootdir):
             return importlib.import_module(name)
     except Exception as error:
         raise SchemaFailed(
@@ -96,7 +120,11 @@ def _module(name: str, text: str, rootdir: Path | None) -> ModuleType:
 
 
 @contextmanager
-def _on_path(directory: Path) -> Iterator[None]:
+def on_path(directory: Path | None) -> Iterator[None]:
+    """Modules are found there, too."""
+    if directory is None:
+        yield
+        return
     importlib.invalidate_caches()
     sys.path.insert(0, str(directory))
     try:
