@@ -67,7 +67,8 @@ class Outsider:
         with psycopg.connect(self._address.url()) as connection:
             rows = connection.execute(
                 "SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^(pg_|inform|public)'"
-                " UNION ALL SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'"
+                " UNION ALL SELECT 'extension ' || extname || ' in ' || extnamespace::regnamespace"
+                " FROM pg_extension WHERE extname <> 'plpgsql'"
                 " UNION ALL SELECT 'relation ' || relname FROM pg_class"
                 " WHERE relnamespace = 'public'::regnamespace"
             )
@@ -121,7 +122,7 @@ BY_COPY = "replaced by a fresh copy after each test (reading the log and leaving
 @pytest.mark.parametrize(
     ("right", "way", "left"),
     [
-        ("SUPERUSER", BY_LOG, {"schema dataflow_tdd", "extension pg_walinspect"}),
+        ("SUPERUSER", BY_LOG, {"schema dataflow_tdd", "extension pg_walinspect in dataflow_tdd"}),
         ("CREATEDB", BY_COPY, set()),
     ],
 )
