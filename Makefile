@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest exactness test-pythons benchmarks clean
+.PHONY: demo test lint types contracts pytest exactness test-pythons test-servers benchmarks clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -51,6 +51,17 @@ test-pythons: $(STAMP)
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' asyncpg==$(OLDEST_ASYNCPG)
 	@echo "== asyncpg $(OLDEST_ASYNCPG)"
 	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" sh tests/run.sh
+
+# Run by hand: what depends on the server's version, on others than that of the embedded one, from 14 on.
+# SERVERS are directories with initdb and postgres: make test-servers SERVERS="/usr/lib/postgresql/15/bin …"
+SERVERS ?= $(wildcard /usr/lib/postgresql/*/bin)
+
+test-servers: $(STAMP)
+	@set -e; for server in $(SERVERS); do \
+		echo "== $$($$server/postgres --version)"; \
+		PATH="$(CURDIR)/$(BIN):$$PATH" TESTS_POSTGRES=$$server sh tests/run.sh -n 0 -s --timeout 0 \
+			tests/exactness tests/integration/lease tests/integration/template tests/plugin/test_roles.py; \
+	done
 
 # Run by hand, on an idle machine.
 benchmarks: $(STAMP)

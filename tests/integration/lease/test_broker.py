@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import CannotCreateDatabase, ServerError
@@ -184,6 +184,20 @@ def test_a_living_process_is_known_also_from_another_maintenance_database(make: 
         Broker(place.admin, place.user, lambda: place.template, place.terms).close()
         assert other.database in place.databases()
     other.end()
+    place.ask_admin(f"DROP DATABASE {elsewhere} WITH (FORCE)")
+
+
+@BY_LOG
+def test_an_extension_that_is_older_than_the_server_is_updated(make: Make) -> None:
+    """As an upgrade of the server leaves it."""
+    place = make("CREATE TABLE t (a int)")
+    elsewhere = f"{place.template}_elsewhere"
+    place.ask_admin(f"CREATE DATABASE {elsewhere}")
+    place.ask_admin("CREATE EXTENSION pg_walinspect VERSION '1.0'", elsewhere)
+    place.broker.close()
+    place.broker = Broker(place.admin.with_database(elsewhere), place.user, lambda: place.template, place.terms)
+    assert in_place(place.after("INSERT INTO t VALUES (1)")) == "delete the rows at 1 places of public.t"
+    place.broker.close()
     place.ask_admin(f"DROP DATABASE {elsewhere} WITH (FORCE)")
 
 

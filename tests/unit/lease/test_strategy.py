@@ -21,8 +21,12 @@ def test_with_all_that_it_takes_the_log_is_used() -> None:
     ("facts", "reason"),
     [
         (ALL._replace(version=150018), "the log can be read from PostgreSQL 16 on, this is 15"),
-        (ALL._replace(walinspect=False), "the server has no extension pg_walinspect; on Debian"),
-        (ALL._replace(superuser=False), "take a superuser, me is none"),
+        (ALL._replace(walinspect=False), "(the server has no extension pg_walinspect, which Debian has in"),
+        (
+            ALL._replace(superuser=False),
+            "(reading the log and leaving triggers out take a superuser, me is none)",
+        ),
+        (ALL._replace(superuser=False, walinspect=False), "postgresql-contrib; reading the log and leaving"),
     ],
 )
 def test_else_each_test_gets_a_fresh_copy_and_it_is_said_why(facts: Facts, reason: str) -> None:

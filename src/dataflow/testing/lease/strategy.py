@@ -73,8 +73,12 @@ def choose(found: Facts) -> Strategy:
 def _why_not_by_log(found: Facts) -> str | None:
     if found.version < _OLDEST_WITH_LOG:
         return f"the log can be read from PostgreSQL 16 on, this is {found.version // 10_000}"
+    reasons = []
     if not found.walinspect:
-        return f"the server has no extension {EXTENSION}; on Debian it is in the package postgresql-contrib"
+        reasons.append(
+            f"the server has no extension {EXTENSION}, which Debian has in the package postgresql, "
+            "others in postgresql-contrib"
+        )
     if not found.superuser:
-        return f"reading the log and leaving triggers out take a superuser, {found.role} is none"
-    return None
+        reasons.append(f"reading the log and leaving triggers out take a superuser, {found.role} is none")
+    return "; ".join(reasons) or None

@@ -55,6 +55,9 @@ _INSTALL = (
     "CREATE SCHEMA IF NOT EXISTS dataflow_tdd",
     f"CREATE EXTENSION IF NOT EXISTS {EXTENSION} SCHEMA dataflow_tdd",
 )
+# One that came with PostgreSQL 15, and stayed when the server was upgraded, lacks what we read with.
+_IS_OLD = "SELECT FROM pg_extension WHERE extname = %s AND extversion = '1.0'"
+_UPDATE = f"ALTER EXTENSION {EXTENSION} UPDATE"
 _SCHEMA = (
     "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = %s"
 )
@@ -104,6 +107,8 @@ def install(connection: psycopg.Connection) -> None:
             psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject, psycopg.errors.DuplicateSchema
         ):
             connection.execute(statement.encode())
+    if connection.execute(_IS_OLD, (EXTENSION,)).fetchone() is not None:
+        connection.execute(_UPDATE.encode())
 
 
 class Log:
