@@ -228,7 +228,7 @@ def test_a_leak_of_a_test_that_failed_is_no_second_failure(shop):
         """,
         "--tdd-leaks=error",
     )
-    outcome.assert_outcomes(failed=1, warnings=1)
+    outcome.assert_outcomes(failed=1).assert_says("left behind by test_it.py::test_fails")
 
 
 def test_a_connection_that_is_entered_is_closed(shop):
@@ -251,8 +251,7 @@ def test_a_connection_that_is_entered_is_closed(shop):
 
 
 def test_lists_may_be_lists_in_pyproject(shop):
-    shop.pytester.path.joinpath("pytest.ini").unlink()
-    shop.pytester.path.joinpath("tox.ini").unlink(missing_ok=True)
+    shop.pytester.path.joinpath("tox.ini").unlink()
     shop.file("more.sql", "INSERT INTO account VALUES ('Cid', 5)")
     shop.file(
         "pyproject.toml",

@@ -44,7 +44,8 @@ def test_profiles_of_the_environment_are_named_as_origin(project, variables, sho
 def test_each_option_is_a_flag_and_an_ini_option_with_the_name_of_its_variable(project):
     outcome = project.run("", "--help")
     for option in OPTIONS:
-        outcome.assert_says(f"{option.flag}=VALUE", f"{option.ini} (string):", f"(also {option.environment})")
+        kind = "linelist" if option.several else "string"
+        outcome.assert_says(f"{option.flag}=VALUE", f"{option.ini} ({kind}):", f"(also {option.environment})")
 
 
 def test_all_violations_are_in_one_message_and_other_tests_run(project):

@@ -23,7 +23,8 @@ _CLOSE = (
 def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: Settings, *, failed: bool) -> None:
     """Warn or fail, as the settings say.
 
-    :param failed: the test did, and so may not have come to where it closes things: a leak is no second failure.
+    :param failed: the test did, and so may not have come to where it closes things: its leaks are told by the
+        summary alone.
     :raises Failed: sessions were left behind, and that is an error.
     """
     if event.explanation and item is not None:
@@ -34,10 +35,10 @@ def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: S
         changes = ", ".join(event.outside)
         text = f"{event.test_id} changed something outside of its database, which stays: {changes}"
         _warn(OutsideWarning(text), item)
-    if not event.leaked or settings.leaks == "ignore":
+    if not event.leaked or failed or settings.leaks == "ignore":
         return
     text = leak_text(event)
-    if settings.leaks == "warn" or failed:
+    if settings.leaks == "warn":
         _warn(ConnectionLeakWarning(f"{text}\n  way out: {_CLOSE}"), item)
         return
     raise told(
