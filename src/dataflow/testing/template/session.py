@@ -89,7 +89,7 @@ def this_process() -> str:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """What the server refuses of our own statements becomes a ServerError. :param doing: "to drop x"."""
+    """What the server refuses of our own statements becomes a ServerError. :param doing: as in "drop x"."""
     import psycopg
 
     try:
