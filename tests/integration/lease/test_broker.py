@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, replaced
+from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.errors import CannotCreateDatabase, SchemaFailed, ServerError
@@ -147,6 +148,18 @@ def test_a_database_of_a_dead_process_that_nobody_can_enter_hinders_nobody(place
         place.ask_admin(f"ALTER DATABASE {other.database} ALLOW_CONNECTIONS true")
     Broker(place.admin, place.user, lambda: place.template, place.terms).close()
     assert other.database not in place.databases()
+
+
+@BY_LOG
+def test_parameters_of_the_url_are_settings_of_our_sessions_and_ours_win(place: Place) -> None:
+    """As they are for asyncpg, which makes a setting of each that it does not know."""
+    admin = replace(place.admin, parameters=(("search_path", "nowhere"), ("work_mem", "1MB")))
+    with closing(Broker(admin, place.user, lambda: place.template, place.terms)) as broker:
+        lease = broker.lend("a test")
+        place.run(lease, "DELETE FROM item")
+        returned = broker.take_back(lease)
+    assert returned is not None
+    assert "put all rows" in in_place(returned)
 
 
 def test_a_lease_after_one_whose_end_was_interrupted(place: Place) -> None:
