@@ -145,6 +145,19 @@ def test_the_server_is_killed_while_a_test_has_a_database(server: Server, place:
 
 
 @pytest.mark.parametrize("kill", KILLS)
+def test_what_is_lent_stays_ours_when_the_server_was_away(server: Server, place: Place, kill: str) -> None:
+    """Such as the database of all rollback tests of a process; and it is dropped in the end."""
+    lasting = place.broker.lend("many tests", fresh=True)
+    getattr(server, kill)()
+    right_or_said(place)
+    with closing(Broker(place.admin, place.user, lambda: place.template, Terms(spares=1))) as other:
+        other.take_back(other.lend("a process that drops what nobody owns"))
+    place.run(lasting, "INSERT INTO item (name) VALUES ('still there')")
+    place.broker.take_back(lasting)
+    wait_until(lambda: lasting.name not in place.databases(), "it is dropped")
+
+
+@pytest.mark.parametrize("kill", KILLS)
 @pytest.mark.parametrize("moment", ["read", "restore", "COPY", "COMMIT"])
 def test_the_server_is_killed_in_the_middle_of_a_reset(
     server: Server, place: Place, moment: str, kill: str, monkeypatch: pytest.MonkeyPatch

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, wait_until
 
-from dataflow.testing.errors import CannotCreateDatabase, ServerError
+from dataflow.testing.errors import CannotCreateDatabase, SchemaFailed, ServerError
 from dataflow.testing.lease.broker import Broker, Terms
 from dataflow.testing.lease.strategy import Method
 
@@ -116,6 +117,60 @@ def test_a_template_that_is_gone_is_named_in_the_error(make: Make) -> None:
     place.broker = Broker(place.admin, place.user, lambda: f"{place.template}_no_such", place.terms)
     with pytest.raises(ServerError, match=f"no copy of {place.template}_no_such could be made"):
         place.broker.lend("a test")
+
+
+def test_a_template_that_cannot_be_made_leaves_no_session_behind(place: Place) -> None:
+    def fails() -> str:
+        raise SchemaFailed("no such table")
+
+    def ours() -> int:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
+        return int(place.ask_admin(query)[0][0])
+
+    before = ours()
+    with pytest.raises(SchemaFailed):
+        Broker(place.admin, place.user, fails, place.terms)
+    wait_until(lambda: ours() == before, "its session ends")
+
+
+def test_a_database_of_a_dead_process_that_nobody_can_enter_hinders_nobody(place: Place) -> None:
+    """What was prepared in it can be rolled back only from inside."""
+    other = Other(place)
+    with connect(place.admin.with_database(other.database)) as inside:
+        for statement in ("BEGIN", "CREATE TABLE x ()", f"PREPARE TRANSACTION '{other.database}'"):
+            inside.execute(statement.encode())
+    place.ask_admin(f"ALTER DATABASE {other.database} ALLOW_CONNECTIONS false")
+    other.kill()
+    try:
+        Broker(place.admin, place.user, lambda: place.template, place.terms).close()
+        assert other.database in place.databases()
+    finally:
+        place.ask_admin(f"ALTER DATABASE {other.database} ALLOW_CONNECTIONS true")
+    Broker(place.admin, place.user, lambda: place.template, place.terms).close()
+    assert other.database not in place.databases()
+
+
+@BY_LOG
+def test_parameters_of_the_url_are_settings_of_our_sessions_and_ours_win(place: Place) -> None:
+    """As they are for asyncpg, which makes a setting of each that it does not know."""
+    admin = replace(place.admin, parameters=(("search_path", "nowhere"), ("work_mem", "1MB")))
+    with closing(Broker(admin, place.user, lambda: place.template, place.terms)) as broker:
+        lease = broker.lend("a test")
+        place.run(lease, "DELETE FROM item")
+        returned = broker.take_back(lease)
+    assert returned is not None
+    assert "put all rows" in in_place(returned)
+
+
+def test_a_lease_after_one_whose_end_was_interrupted(place: Place) -> None:
+    """By the handler of a signal, such as that of a time limit: the connection has an answer that nobody read."""
+    lease = place.broker.lend("a test")
+    maintenance = place.broker._maintenance
+    maintenance.pgconn.send_query(b"SELECT pg_sleep(0.1)")
+    place.broker.take_back(lease)
+    with place.lent() as following:
+        assert place.differences(following) == []
+    assert maintenance.closed
 
 
 def test_a_subscription_does_not_keep_a_database_from_being_dropped(make: Make) -> None:

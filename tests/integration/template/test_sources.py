@@ -297,3 +297,11 @@ def test_prepared_transactions_that_a_schema_leaves_are_an_error_and_are_gone(
     assert "prepared transactions: 'mine'" in failure(workshop, workshop.sql(left)).what
     failure(workshop, workshop.sql(left + "SELECT 1/0"))
     assert workshop.ask("SELECT count(*) FROM pg_prepared_xacts") == [(0,)]
+
+
+def test_a_file_is_utf_8_whatever_the_environment_says(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    name = workshop.ensure(workshop.sql("CREATE TABLE t AS SELECT 'Ä'::text AS a"))
+    assert workshop.rows(name, "SELECT length(a) FROM t") == [(1,)]

@@ -418,7 +418,7 @@ def test_without_psycopg_the_way_out_is_told(workshop: Workshop) -> None:
     workshop.function("pass")
     process = workshop.process("sys.modules['psycopg'] = None\nstore.ensure(source, 30.0)")
     _, error = process.communicate(timeout=LIMIT_S)
-    assert "template databases need psycopg" in error
+    assert "databases for tests need psycopg" in error
     assert 'pip install "psycopg[binary]"' in error
 
 

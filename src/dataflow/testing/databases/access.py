@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Access:
-    """
+    """The way of one process to its databases.
+
     :ivar root: what relative paths of settings begin at. :ivar schema: how the tables come to be; None: as the
         settings say.
     """
@@ -31,6 +33,7 @@ class Access:
         self.schema: SchemaSource | None = None
         self._databases: Databases | None = None
         self._settled = False
+        self._making = threading.Lock()  # loops in several threads may be the first
 
     @property
     def source(self) -> SchemaSource:
@@ -52,11 +55,12 @@ class Access:
 
     def on(self, server: Server) -> Databases:
         """The databases on a server."""
-        if self._databases is None:
-            from dataflow.testing.databases.of_process import Databases
+        with self._making:
+            if self._databases is None:
+                from dataflow.testing.databases.of_process import Databases
 
-            self._databases = Databases(server.admin_dsn, server.user_dsn, self._settings(), self._emit)
-        return self._databases
+                self._databases = Databases(server.admin_dsn, server.user_dsn, self._settings(), self._emit)
+            return self._databases
 
     def take_back(self, lease: DatabaseLease) -> None:
         """End what a test left in its database, and make that as it was. Idempotent."""
@@ -72,6 +76,7 @@ class Access:
 
     def forget(self) -> None:
         """In a forked child: they are those of the parent."""
+        self._making = threading.Lock()  # a thread of the parent may have it
         self._databases = None
         self._settled = False
 

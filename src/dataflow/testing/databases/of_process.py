@@ -1,18 +1,16 @@
-"""The databases of a process for tests that really commit: template, copies, and who has which. Composition only.
-
-What happens in a database is the business of `lease` and `reset`; how its schema comes to be, of `template`.
-"""
+"""`Databases`: from a schema source to a database for a test, and what is told when that comes back."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from contextlib import closing
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from dataflow.testing.errors import SchemaFailed, ServerError
+from dataflow.testing.errors import SchemaFailed, ServerError, TemplateBusy
 from dataflow.testing.events import DatabaseMethod, DatabaseReturned, Emit, TemplateUsed
 from dataflow.testing.lease.backends import Backend
 from dataflow.testing.lease.broker import Broker, Returned, Terms
@@ -20,6 +18,7 @@ from dataflow.testing.lease.connecting import connect
 from dataflow.testing.lease.lease import DatabaseLease
 from dataflow.testing.lease.strategy import Method, Strategy, choose, facts
 from dataflow.testing.reset.explain import explain
+from dataflow.testing.template.session import explained
 from dataflow.testing.template.steps import EMPTY
 from dataflow.testing.template.store import Template, TemplateStore
 
@@ -35,7 +34,10 @@ _HURRY_S = 0.02
 
 
 class Databases:
-    """
+    """What one process has on a server: the templates that it uses, and for each schema who lends its copies.
+
+    Loops in several threads may ask at once: they are served one after the other.
+
     :param admin: maintenance database, and a role that may create databases. :param user: as whom tests enter.
     """
 
@@ -49,14 +51,15 @@ class Databases:
         self._brokers: dict[str, Broker] = {}
         self._known: dict[int, tuple[SchemaSource, Broker]] = {}  # by the source's id
         self._lent: dict[DatabaseLease, tuple[Broker, float, bool]] = {}
-        self._failed: dict[str, SchemaFailed] = {}
+        self._failed: dict[str, SchemaFailed | TemplateBusy] = {}
+        self._one_at_a_time = threading.RLock()
 
     def strategy(self) -> Strategy:
         """How databases will be made ready for the next test.
 
         :raises CannotCreateDatabase: the role may not even have copies. :raises ServerError: it cannot be asked.
         """
-        with closing(connect(self._admin)) as connection:
+        with closing(connect(self._admin)) as connection, explained("say what it allows"):
             return choose(facts(connection))
 
     def lend(self, source: SchemaSource, test_id: str, *, fresh: bool = False) -> DatabaseLease:
@@ -66,21 +69,22 @@ class Databases:
         """
         if self._pid != os.getpid():
             raise _forked(test_id)
-        broker = self.broker(source)
-        started = perf_counter()  # making the template is not the first test's fault
-        lease = broker.lend(test_id, fresh=fresh)
-        self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
-        return lease
+        with self._one_at_a_time:
+            broker = self.broker(source)
+            started = perf_counter()  # making the template is not the first test's fault
+            lease = broker.lend(test_id, fresh=fresh)
+            self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
+            return lease
 
     def take_back(self, lease: DatabaseLease) -> DatabaseReturned | None:
         """Make the database ready for the next test; None when it was taken back before, or is our parent's."""
         if self._pid != os.getpid():
             return None
-        broker, lent_ms, fresh = self._lent.pop(lease, (None, 0.0, False))
-        returned = broker.take_back(lease) if broker is not None else None
-        if returned is None:
+        with self._one_at_a_time:
+            broker, lent_ms, fresh = self._lent.pop(lease, (None, 0.0, False))
+            returned = broker.take_back(lease) if broker is not None else None
+        if broker is None or returned is None:
             return None
-        assert broker is not None
         event = self._event(lease, returned, lent_ms, fresh, broker.strategy.method)
         self._emit(event)
         return event
@@ -108,14 +112,15 @@ class Databases:
         """Drop all databases of this process. Idempotent."""
         if self._pid != os.getpid():
             return
-        for broker in self._brokers.values():
-            broker.close()
-        self._brokers.clear()
-        self._known.clear()
-        self._lent.clear()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        with self._one_at_a_time:
+            for broker in self._brokers.values():
+                broker.close()
+            self._brokers.clear()
+            self._known.clear()
+            self._lent.clear()
+            if self._store is not None:
+                self._store.close()
+                self._store = None
 
     def _template(self, source: SchemaSource) -> str | None:
         if source is EMPTY:
@@ -127,14 +132,15 @@ class Databases:
         return template.name
 
     def _ensure(self, store: TemplateStore, source: SchemaSource) -> Template:
-        """What failed is not tried again for each of a thousand tests: only when its files have changed."""
+        """What failed is not tried, or waited for, again for each of a thousand tests: only when its files have
+        changed."""
         key = source.fingerprint()
         if (error := self._failed.get(key)) is not None:
             first_line = error.what.partition("\n")[0]
-            raise SchemaFailed(f"{first_line} (more at the first test that needed it)", remedy=error.remedy)
+            raise type(error)(f"{first_line} (more at the first test that needed it)", remedy=error.remedy)
         try:
             return store.ensure(source, self._settings.schema_timeout, say=log.warning)
-        except SchemaFailed as failed:
+        except (SchemaFailed, TemplateBusy) as failed:
             self._failed[key] = failed
             raise
 

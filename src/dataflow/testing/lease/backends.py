@@ -59,7 +59,7 @@ class Inside(NamedTuple):
 
 def inside(connection: psycopg.Connection, database: int, own: int) -> Inside:
     """Who is in a database (its oid), apart from process `own`, and which transactions were prepared in it."""
-    rows = connection.execute(_OTHERS, {"database": database, "own": own}, prepare=True).fetchall()
+    rows = connection.execute(_OTHERS, {"database": database, "own": own}).fetchall()
     if not rows:
         return Inside(())
     return Inside(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from time import monotonic, perf_counter, sleep
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerError, ServerUnreachable
@@ -25,6 +26,7 @@ from dataflow.testing.reset.outcome import Outcome
 from dataflow.testing.reset.plan import Plan
 from dataflow.testing.reset.seeds import Seeds
 from dataflow.testing.reset.shape import Shape, read_shape
+from dataflow.testing.template.session import explained, first_words
 
 # How long a server that crashed may take to come back, in seconds.
 _RECOVERY_LIMIT_S = 30.0
@@ -77,7 +79,8 @@ class Broker:
         self._idle: list[Database] = []
         self._shape: Shape | None = None
         self._silent: Mapping[str, str] = {}
-        self._maintenance = self._open()
+        with explained("prepare databases for tests"):
+            self._maintenance = self._open()
 
     @property
     def strategy(self) -> Strategy:
@@ -93,15 +96,7 @@ class Broker:
 
         :raises ServerError: there is none.
         """
-        if self._maintenance.closed:
-            self._open_again()
-        try:
-            database = self._ready(fresh)
-        except psycopg.OperationalError:
-            if not self._maintenance.closed:
-                raise
-            # The server was away since we last asked it something.
-            self._open_again()
+        with explained("have a database ready for a test"):
             database = self._ready(fresh)
         lease = DatabaseLease(test_id, self._user.with_database(database.name))
         self._lent[lease] = database
@@ -147,33 +142,49 @@ class Broker:
         self._lent.clear()
         with suppress(psycopg.Error, ServerError):
             if not self._answers():
+                self._maintenance.close()
                 self._maintenance = connect(self._admin)
         self._clones.close(self._maintenance)
         self._maintenance.close()
 
-    def _open(self, doomed: tuple[str, ...] = ()) -> psycopg.Connection:
-        """The connection for maintenance, and all that depends on it."""
+    def _open(self, earlier: Collection[str] = ()) -> psycopg.Connection:
+        """The connection for maintenance, and all that depends on it.
+
+        :param earlier: our databases from before the server was away.
+        :raises ServerUnreachable: it is away, or went away just now.
+        """
         maintenance = connect(self._admin)
         try:
-            self._strategy = choose(facts(maintenance))
-            if self._strategy.method is Method.LOG:
-                self._silent = silent_settings(maintenance.info.server_version)
-            self._token = owner.new_token()
-            owner.own(maintenance, self._token)
-            owner.drop_orphans(maintenance, self._enter, [lent.name for lent in self._lent.values()])
-            self._in_place = self._prepare_in_place(maintenance) if self._strategy.method is Method.LOG else None
-        except BaseException:
+            self._clones = self._start(maintenance, earlier)
+        except BaseException as error:
             maintenance.close()
+            if isinstance(error, psycopg.OperationalError):
+                raise _went_away(error) from error
             raise
-        self._clones: Clones = Clones(
+        return maintenance
+
+    def _start(self, maintenance: psycopg.Connection, earlier: Collection[str]) -> Clones:
+        lent = {database.name for database in self._lent.values()}
+        self._strategy = choose(facts(maintenance))
+        if self._strategy.method is Method.LOG:
+            self._silent = silent_settings(maintenance.info.server_version)
+        token = owner.new_token()
+        # What is lent stays ours, though the lock that said so went with the last session.
+        for held in {token, *map(owner.token_of, lent)}:
+            owner.own(maintenance, held)
+        owner.drop_orphans(maintenance, self._enter, lent)
+        self._in_place = self._prepare_in_place(maintenance) if self._strategy.method is Method.LOG else None
+        clones = Clones(
             self._enter,
             template=self._template(),
             owner=self._user.user or "",
-            token=self._token,
+            token=token,
             most=self._terms.spares,
-            doomed=doomed,
+            earlier=earlier,
         )
-        return maintenance
+        for name in set(earlier) - lent:
+            clones.give_up(name)
+        return clones
 
     def _enter(self, database: str | None) -> psycopg.Connection:
         if database is None:
@@ -190,6 +201,7 @@ class Broker:
             database.close()
         self._idle.clear()
         self._shape = None
+        self._maintenance.close()
         deadline = monotonic() + _RECOVERY_LIMIT_S
         while True:
             try:
@@ -200,7 +212,24 @@ class Broker:
                     raise
                 sleep(0.02)
 
+    @property
+    def _lost(self) -> bool:
+        """The connection for maintenance broke, or has an answer for which nobody waited to the end."""
+        return self._maintenance.closed or self._maintenance.info.transaction_status != TransactionStatus.IDLE
+
     def _ready(self, fresh: bool) -> Database:
+        if self._lost:
+            self._open_again()
+        try:
+            return self._take(fresh)
+        except psycopg.OperationalError:
+            if not self._lost:
+                raise
+            # The server was away since we last asked it something.
+            self._open_again()
+            return self._take(fresh)
+
+    def _take(self, fresh: bool) -> Database:
         database = None if fresh else self._take_idle()
         if database is not None:
             return database
@@ -240,11 +269,10 @@ class Broker:
             ).fetchone()
             assert row is not None, "a copy that was made is there"
             database.oid = int(row[0])
-            if self._in_place is not None:
+            if self._in_place is not None and keep:
                 database.shape = self._shape_by(name)
-                if keep:
-                    database.connection = self._enter(name)
-                    self._in_place.watch(database)
+                database.connection = self._enter(name)
+                self._in_place.watch(database)
         except BaseException:
             self._give_up(database)
             raise
@@ -314,6 +342,14 @@ class Broker:
         """A connection to a copy that no test has used."""
         with self._clones.borrow(self._terms.limit_s) as name, closing(self._enter(name)) as connection:
             yield connection
+
+
+def _went_away(error: psycopg.OperationalError) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"the server went away while databases for tests were prepared: {first_words(error)}",
+        cause="it crashed, or was restarted; or somebody ended the session",
+        remedy="run the tests again; its log says more",
+    )
 
 
 def _replaced(reason: str) -> Outcome:

@@ -33,7 +33,7 @@ class Clones:
     :param enter: opens a connection to a database, or for None to that for administration, with CREATEDB.
     :param template: to copy; None for an empty one. :param owner: role that will own the copies.
     :param token: of this process, in their names. :param most: how many are kept ready.
-    :param doomed: databases to drop when there is time.
+    :param earlier: other databases that are ours, and are dropped in the end at the latest.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Clones:
         owner: str,
         token: str,
         most: int,
-        doomed: Collection[str] = (),
+        earlier: Collection[str] = (),
     ) -> None:
         self._enter = enter
         self._template = template or "template0"
@@ -53,11 +53,10 @@ class Clones:
         self._most = most
         self._state = threading.Condition()
         self._ready: deque[str] = deque()
-        self._doomed: deque[str] = deque(doomed)
-        self._known: set[str] = set(doomed)
+        self._doomed: deque[str] = deque()
+        self._known: set[str] = set(earlier)
         self._number = 0
         self._wanted = 0
-        self._making = False
         self._closed = False
         self._failure: Exception | None = None
         self._settings: tuple[Setting, ...] | None = None
@@ -66,6 +65,7 @@ class Clones:
     def take(self, limit_s: float) -> str:
         """The name of a fresh copy, made ahead if there is one.
 
+        :param limit_s: seconds to wait for one.
         :raises ServerError: none could be made, or not in time.
         """
         deadline = monotonic() + limit_s
@@ -113,14 +113,17 @@ class Clones:
             self._state.notify_all()
         if self._thread is not None:
             self._thread.join(_CLOSE_LIMIT_S)
-        for name in sorted(self._known):
-            if connection is not None and not connection.closed:
-                try:
-                    drop_database(connection, name, self._enter)
-                    self._known.discard(name)
-                except Error as error:
-                    log.warning("%s could not be dropped, and is left to the next run: %s", name, error)
-        return tuple(self._known)
+        with self._state:  # the thread may hang in a statement, and go on
+            left = sorted(self._known)
+        for name in left:
+            if connection is None or connection.closed:
+                break
+            try:
+                self._drop(name, connection)
+            except (Error, ServerError) as error:
+                log.warning("%s could not be dropped, and is left to the next run: %s", name, error)
+        with self._state:
+            return tuple(self._known)
 
     def _start(self) -> None:
         if self._thread is None and not self._closed:
@@ -149,7 +152,8 @@ class Clones:
 
     def _drop(self, name: str, connection: psycopg.Connection) -> None:
         drop_database(connection, name, self._enter)
-        self._known.discard(name)
+        with self._state:
+            self._known.discard(name)
 
     def _has_work(self) -> bool:
         return bool(self._doomed) or self._hurried() or (self._failure is None and len(self._ready) < self._most)

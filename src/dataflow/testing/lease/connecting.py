@@ -1,32 +1,26 @@
-"""Connections of our own for administration: synchronous, so that they need no event loop."""
+"""Sessions that read what a test did, and undo it: values are written and read the same way on all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import ServerError, ServerUnreachable
-from dataflow.testing.masking import mask
+from dataflow.testing.template import session
 
 if TYPE_CHECKING:
     import psycopg
 
-# No statement of ours waits for longer (ms); making a clone of a large template takes seconds.
-STATEMENT_LIMIT_MS = 60_000
-_CONNECT_LIMIT_S = 10
+# No statement of ours waits for longer; making a clone of a large template takes seconds.
+STATEMENT_LIMIT_S = 60.0
 _EVENT_TRIGGERS_SINCE = 170_000
-APPLICATION = "dataflow-tdd administration"
-# Values are written and read as here, whatever the server's or the role's defaults are: these are the settings of
-# pg_dump. A commit of ours is in the log when it is done, and the connection lasts as long as we need it.
+# Whatever the server's or the role's defaults are: these are the settings of pg_dump. A commit of ours is in the
+# log when it is done, and the session lasts as long as we need it.
 _SETTINGS = {
     "search_path": "",
-    "statement_timeout": str(STATEMENT_LIMIT_MS),
-    "lock_timeout": str(STATEMENT_LIMIT_MS),
-    "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_isolation": "read committed",
     "synchronous_commit": "on",
     "standard_conforming_strings": "on",
     "DateStyle": "ISO",
@@ -46,36 +40,9 @@ def silent_settings(server_version: int) -> dict[str, str]:
 
 
 def connect(dsn: Dsn, settings: Mapping[str, str] | None = None) -> psycopg.Connection:
-    """A connection in autocommit mode with an empty search path: all names are written out.
+    """A session in autocommit with an empty search path: all names are written out.
 
     :param settings: of PostgreSQL, besides ours.
     :raises ServerError: it cannot be opened, or psycopg is not installed.
     """
-    try:
-        import psycopg
-    except ImportError as error:
-        raise ServerError(
-            "databases for tests need psycopg, which is not installed",
-            remedy='pip install "dataflow-tdd[embedded]", or pip install "psycopg[binary]"',
-        ) from error
-    ours = " ".join(f"-c {name}={value}" for name, value in (_SETTINGS | dict(settings or {})).items())
-    given: dict[str, Any] = dict(dsn.parameters)
-    given |= {
-        "host": dsn.host,
-        "port": dsn.port,
-        "user": dsn.user,
-        "password": dsn.password,
-        "dbname": dsn.database,
-        "connect_timeout": _CONNECT_LIMIT_S,
-        "options": f"{given.get('options', '')} {ours}".strip(),
-        "client_encoding": "UTF8",
-        "application_name": APPLICATION,
-    }
-    try:
-        return psycopg.connect(autocommit=True, **given)
-    except psycopg.Error as error:
-        raise ServerUnreachable(
-            f"no connection to {dsn}: {mask(str(error), dsn.password)}",
-            cause="the server went away, or has no connection left",
-            remedy="see `dataflow-tdd doctor`",
-        ) from None
+    return session.connect(dsn, statement_limit_s=STATEMENT_LIMIT_S, settings=_SETTINGS | dict(settings or {}))

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from dataflow.testing.errors import ServerError
 from dataflow.testing.server.dropping import drop_database
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def new_token() -> str:
 
 def database_name(token: str, number: int) -> str:
     return f"tdd_lease_{token}_{number}"
+
+
+def token_of(name: str) -> str:
+    """The token in the name of a database that `database_name` made."""
+    return name.split("_")[2]
 
 
 def own(connection: psycopg.Connection, token: str) -> None:
@@ -74,7 +80,7 @@ def _dropped(connection: psycopg.Connection, name: str, enter: Callable[[str], p
 
     try:
         drop_database(connection, name, enter)
-    except psycopg.Error as error:
+    except (psycopg.Error, ServerError) as error:
         if connection.closed:
             raise
         log.debug("%s, left by a process that died, could not be dropped: %s", name, error)

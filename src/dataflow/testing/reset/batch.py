@@ -25,24 +25,32 @@ class Said(NamedTuple):
 def send(connection: psycopg.Connection, statements: Iterable[str]) -> Said:
     """Run statements, which hold all their values, one after the other.
 
-    :raises psycopg.DatabaseError: what the server said; statements behind the failed one were not run.
+    Whatever interrupts the wait for the answer, the connection is closed then: it would give that answer to the
+    next question.
+
+    :raises psycopg.Error: what the server said; statements behind the failed one were not run.
     """
     import psycopg
-    from psycopg.pq import ExecStatus
+    from psycopg import generators
+    from psycopg.pq import ExecStatus, TransactionStatus
 
     line = connection.pgconn
     line.send_query("; ".join(statements).encode())
+    try:
+        # Not by `get_result` alone: that waits with the lock of the interpreter, deaf to signals.
+        results = connection.wait(generators.execute(line))
+    finally:
+        if line.transaction_status == TransactionStatus.ACTIVE:
+            connection.close()
     rows: list[Row] = []
-    deleted, failure = 0, None
-    while (result := line.get_result()) is not None:
+    deleted = 0
+    for result in results:
         if result.status == ExecStatus.TUPLES_OK:
             rows += _rows(result)
         elif result.status != ExecStatus.COMMAND_OK:
-            failure = failure or result.error_message or b"no answer"
+            raise psycopg.errors.error_from_result(result)
         elif (result.command_status or b"").startswith(b"DELETE"):
             deleted += result.command_tuples or 0
-    if failure is not None:
-        raise psycopg.DatabaseError(failure.decode("utf-8", "replace").strip())
     return Said(rows, deleted)
 
 

@@ -9,9 +9,9 @@ from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import BinariesNotFound, ServerError, ServerStartFailed, ServerUnreachable
 from dataflow.testing.server.embedded import EmbeddedLease, EmbeddedOptions, lease_database
 from dataflow.testing.server.external import GUIDE_DSN, answers, check_test_database
+from dataflow.testing.server.protocol import ADMIN_DATABASE
 from dataflow.testing.settings import Settings
 
-ADMIN_DATABASE = "postgres"
 TryLogin = Callable[[Dsn], Awaitable[None]]
 
 

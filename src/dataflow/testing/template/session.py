@@ -11,7 +11,7 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,27 +30,32 @@ _CANCEL_LIMIT_S = 5.0
 _NAME_LENGTH = 63
 
 
-def connect(dsn: Dsn, *, statement_limit_s: float = 0.0) -> psycopg.Connection:
+def connect(
+    dsn: Dsn, *, statement_limit_s: float = 0.0, settings: Mapping[str, object] | None = None
+) -> psycopg.Connection:
     """A session in autocommit; the caller closes it. Others see in pg_stat_activity which process has it.
 
     :param statement_limit_s: seconds that a statement may take, waiting for locks included; 0: as long as it
         wants, whatever the role's or database's settings say.
+    :param settings: of PostgreSQL, for this session.
     :raises ServerError: it cannot be opened.
     """
     try:
         import psycopg
     except ImportError as error:
         raise ServerError(
-            "template databases need psycopg, which cannot be loaded",
+            "databases for tests need psycopg, which cannot be loaded",
             cause="it is not installed: only the extra 'embedded' brings it along",
             remedy='pip install "psycopg[binary]", or pip install "dataflow-tdd[embedded]"',
         ) from error
     limit_ms = int(statement_limit_s * 1000)
     limits = {"statement_timeout": limit_ms, "lock_timeout": limit_ms, "idle_in_transaction_session_timeout": 0}
+    ours = limits | dict(settings or {})
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     try:
         return psycopg.connect(
-            **(arguments(dsn, known, limits) | {"application_name": this_process()}),
+            # Also where PGCLIENTENCODING says something else: files of SQL are sent as they are.
+            **(arguments(dsn, known, ours) | {"application_name": this_process(), "client_encoding": "UTF8"}),
             autocommit=True,
             # Statements are sent as they are: some cannot be prepared, and most run once.
             prepare_threshold=None,
@@ -60,11 +65,11 @@ def connect(dsn: Dsn, *, statement_limit_s: float = 0.0) -> psycopg.Connection:
         raise _unreachable(dsn, error) from None
 
 
-def arguments(dsn: Dsn, known: Collection[str], settings: dict[str, int]) -> dict[str, Any]:
+def arguments(dsn: Dsn, known: Collection[str], settings: Mapping[str, object]) -> dict[str, Any]:
     """What libpq wants for `dsn`: parameters that are not among its `known` ones are settings of the session,
     as they are for asyncpg. `settings` win over them."""
     given = dict(dsn.parameters)
-    session = {name: value for name, value in given.items() if name not in known} | settings
+    session = {name: value for name, value in given.items() if name not in known} | dict(settings)
     options = [given.pop("options", ""), *(f"-c {name}={_escaped(value)}" for name, value in session.items())]
     parts = {
         "connect_timeout": CONNECT_LIMIT_S,
@@ -89,7 +94,7 @@ def this_process() -> str:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """What the server refuses of our own statements becomes a ServerError. :param doing: "to drop x"."""
+    """What the server refuses of our own statements becomes a ServerError. :param doing: as in "drop x"."""
     import psycopg
 
     try:
