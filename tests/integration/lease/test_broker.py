@@ -165,7 +165,7 @@ def test_parameters_of_the_url_are_settings_of_our_sessions_and_ours_win(place: 
 def test_a_lease_after_one_whose_end_was_interrupted(place: Place) -> None:
     """By the handler of a signal, such as that of a time limit: the connection has an answer that nobody read."""
     lease = place.broker.lend("a test")
-    maintenance = place.broker._maintenance
+    maintenance = place.broker._maintenance.connection
     maintenance.pgconn.send_query(b"SELECT pg_sleep(0.1)")
     place.broker.take_back(lease)
     with place.lent() as following:

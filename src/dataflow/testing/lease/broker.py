@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from time import monotonic, perf_counter, sleep
+from contextlib import closing, suppress
+from time import perf_counter
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import TransactionStatus
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import ServerError, ServerUnreachable
-from dataflow.testing.lease import backends, owner
-from dataflow.testing.lease.clones import Clones
-from dataflow.testing.lease.connecting import connect, silent_settings
+from dataflow.testing.errors import ServerError
+from dataflow.testing.lease import backends
 from dataflow.testing.lease.database import Database
-from dataflow.testing.lease.inplace import InPlace
 from dataflow.testing.lease.lease import DatabaseLease
-from dataflow.testing.lease.strategy import Method, Strategy, choose, facts
-from dataflow.testing.reset.log import Log, Written, install
+from dataflow.testing.lease.maintenance import Maintenance, NameOfTemplate
+from dataflow.testing.lease.strategy import Strategy
+from dataflow.testing.reset.log import Written
 from dataflow.testing.reset.outcome import Outcome
 from dataflow.testing.reset.plan import Plan
-from dataflow.testing.reset.seeds import Seeds
 from dataflow.testing.reset.shape import Shape, read_shape
-from dataflow.testing.template.session import explained, first_words
-
-# How long a server that crashed may take to come back, in seconds.
-_RECOVERY_LIMIT_S = 30.0
-
-NameOfTemplate = Callable[[], str | None]
+from dataflow.testing.template.session import explained
 
 log = logging.getLogger("dataflow.testing")
 
@@ -71,20 +61,18 @@ class Broker:
     """
 
     def __init__(self, admin: Dsn, user: Dsn, template: NameOfTemplate, terms: Terms = Terms()) -> None:  # noqa: B008
-        self._admin = admin
         self._user = user
-        self._template = template
         self._terms = terms
         self._lent: dict[DatabaseLease, Database] = {}
         self._idle: list[Database] = []
         self._shape: Shape | None = None
-        self._silent: Mapping[str, str] = {}
-        with explained("prepare databases for tests"):
-            self._maintenance = self._open()
+        self._maintenance = Maintenance(
+            admin, user.user or "", template, spares=terms.spares, limit_s=terms.limit_s
+        )
 
     @property
     def strategy(self) -> Strategy:
-        return self._strategy
+        return self._maintenance.strategy
 
     @property
     def leases(self) -> tuple[DatabaseLease, ...]:
@@ -140,60 +128,7 @@ class Broker:
             lease.end()
         self._idle.clear()
         self._lent.clear()
-        with suppress(psycopg.Error, ServerError):
-            if not self._answers():
-                self._maintenance.close()
-                self._maintenance = connect(self._admin)
-        self._clones.close(self._maintenance)
         self._maintenance.close()
-
-    def _open(self, earlier: Collection[str] = ()) -> psycopg.Connection:
-        """The connection for maintenance, and all that depends on it.
-
-        :param earlier: our databases from before the server was away.
-        :raises ServerUnreachable: it is away, or went away just now.
-        """
-        maintenance = connect(self._admin)
-        try:
-            self._clones = self._start(maintenance, earlier)
-        except BaseException as error:
-            maintenance.close()
-            if isinstance(error, psycopg.OperationalError):
-                raise _went_away(error) from error
-            raise
-        return maintenance
-
-    def _start(self, maintenance: psycopg.Connection, earlier: Collection[str]) -> Clones:
-        lent = {database.name for database in self._lent.values()}
-        self._strategy = choose(facts(maintenance))
-        if self._strategy.method is Method.LOG:
-            self._silent = silent_settings(maintenance.info.server_version)
-        token = owner.new_token()
-        # What is lent stays ours, though the lock that said so went with the last session.
-        for held in {token, *map(owner.token_of, lent)}:
-            owner.own(maintenance, held)
-        owner.drop_orphans(maintenance, self._enter, lent)
-        self._in_place = self._prepare_in_place(maintenance) if self._strategy.method is Method.LOG else None
-        clones = Clones(
-            self._enter,
-            template=self._template(),
-            owner=self._user.user or "",
-            token=token,
-            most=self._terms.spares,
-            earlier=earlier,
-        )
-        for name in set(earlier) - lent:
-            clones.give_up(name)
-        return clones
-
-    def _enter(self, database: str | None) -> psycopg.Connection:
-        if database is None:
-            return connect(self._admin)
-        return connect(self._admin.with_database(database), self._silent)
-
-    def _prepare_in_place(self, maintenance: psycopg.Connection) -> InPlace:
-        install(maintenance)
-        return InPlace(Log(maintenance), maintenance, Seeds(self._pristine))
 
     def _open_again(self) -> None:
         """The server was away: what was there is not trusted."""
@@ -201,29 +136,15 @@ class Broker:
             database.close()
         self._idle.clear()
         self._shape = None
-        self._maintenance.close()
-        deadline = monotonic() + _RECOVERY_LIMIT_S
-        while True:
-            try:
-                self._maintenance = self._open(self._clones.close(None))
-                return
-            except ServerUnreachable:
-                if monotonic() > deadline:
-                    raise
-                sleep(0.02)
-
-    @property
-    def _lost(self) -> bool:
-        """The connection for maintenance broke, or has an answer for which nobody waited to the end."""
-        return self._maintenance.closed or self._maintenance.info.transaction_status != TransactionStatus.IDLE
+        self._maintenance.open_again([database.name for database in self._lent.values()])
 
     def _ready(self, fresh: bool) -> Database:
-        if self._lost:
+        if self._maintenance.lost:
             self._open_again()
         try:
             return self._take(fresh)
         except psycopg.OperationalError:
-            if not self._lost:
+            if not self._maintenance.lost:
                 raise
             # The server was away since we last asked it something.
             self._open_again()
@@ -234,15 +155,8 @@ class Broker:
         if database is not None:
             return database
         # Whether the server was away: copies that were made before are not taken then.
-        self._maintenance.execute("SELECT 1")
+        self._maintenance.connection.execute("SELECT 1")
         return self._new(keep=not fresh)
-
-    def _answers(self) -> bool:
-        try:
-            self._maintenance.execute("SELECT 1")
-        except psycopg.OperationalError:
-            return False
-        return True
 
     def _take_idle(self) -> Database | None:
         while self._idle:
@@ -253,26 +167,26 @@ class Broker:
         return None
 
     def _undisturbed(self, database: Database) -> bool:
-        if not database.usable or self._in_place is None:
+        if not database.usable or self._maintenance.in_place is None:
             return False
         try:
-            return self._in_place.untouched(database)
+            return self._maintenance.in_place.untouched(database)
         except psycopg.Error:
             return False
 
     def _new(self, *, keep: bool) -> Database:
-        name = self._clones.take(self._terms.limit_s)
+        name = self._maintenance.clones.take(self._terms.limit_s)
         database = Database(name, 0, None)
         try:
-            row = self._maintenance.execute(
+            row = self._maintenance.connection.execute(
                 "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)
             ).fetchone()
             assert row is not None, "a copy that was made is there"
             database.oid = int(row[0])
-            if self._in_place is not None and keep:
+            if self._maintenance.in_place is not None and keep:
                 database.shape = self._shape_by(name)
-                database.connection = self._enter(name)
-                self._in_place.watch(database)
+                database.connection = self._maintenance.enter(name)
+                self._maintenance.in_place.watch(database)
         except BaseException:
             self._give_up(database)
             raise
@@ -281,32 +195,34 @@ class Broker:
     def _shape_by(self, name: str) -> Shape:
         """What the template looks like, read once, from a copy that no test has used."""
         if self._shape is None:
-            with closing(self._enter(name)) as connection:
+            with closing(self._maintenance.enter(name)) as connection:
                 self._shape = read_shape(connection)
         return self._shape
 
     def _written(self, database: Database) -> Written | None:
         """What the test wrote, if its sessions end by themselves, and it leaves nothing prepared."""
-        if self._in_place is None or not database.keep:
+        if self._maintenance.in_place is None or not database.keep:
             return None
-        return self._in_place.written_when_alone(database, self._terms.grace_s)
+        return self._maintenance.in_place.written_when_alone(database, self._terms.grace_s)
 
     def _emptied(self, database: Database) -> backends.Inside:
         """Who was left inside; nobody is any more."""
         own = database.own_pid
         grace_s = 0.0 if database.keep else self._terms.grace_s
-        found = backends.leave_alone(self._maintenance, database.oid, own, grace_s)
+        found = backends.leave_alone(self._maintenance.connection, database.oid, own, grace_s)
         if not found.nobody:
-            prepared = backends.end(self._maintenance, database.oid, own)
+            prepared = backends.end(self._maintenance.connection, database.oid, own)
             found = found._replace(prepared=prepared)
         return found
 
     def _put_back(self, database: Database, written: Written | None, prepared: tuple[str, ...]) -> Outcome:
-        if self._in_place is None or not database.keep:
-            return _replaced("each test gets a new one" if self._in_place is not None else str(self._strategy))
+        if self._maintenance.in_place is None or not database.keep:
+            return _replaced(
+                "each test gets a new one" if self._maintenance.in_place is not None else str(self.strategy)
+            )
         for name in prepared:
             database.session.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(name)))
-        return self._in_place.put_back(database, written)
+        return self._maintenance.in_place.put_back(database, written)
 
     @staticmethod
     def _without_strangers(lease: DatabaseLease, found: backends.Inside, outcome: Outcome) -> Outcome:
@@ -327,29 +243,15 @@ class Broker:
 
     def _give_up(self, database: Database) -> None:
         database.close()
-        self._clones.give_up(self._name_now(database))
+        self._maintenance.clones.give_up(self._name_now(database))
 
     def _name_now(self, database: Database) -> str:
         """A test may have renamed its database."""
         with suppress(psycopg.Error):
             query = "SELECT datname FROM pg_database WHERE oid = %s"
-            if row := self._maintenance.execute(query, (database.oid,)).fetchone():
+            if row := self._maintenance.connection.execute(query, (database.oid,)).fetchone():
                 return str(row[0])
         return database.name
-
-    @contextmanager
-    def _pristine(self) -> Iterator[psycopg.Connection]:
-        """A connection to a copy that no test has used."""
-        with self._clones.borrow(self._terms.limit_s) as name, closing(self._enter(name)) as connection:
-            yield connection
-
-
-def _went_away(error: psycopg.OperationalError) -> ServerUnreachable:
-    return ServerUnreachable(
-        f"the server went away while databases for tests were prepared: {first_words(error)}",
-        cause="it crashed, or was restarted; or somebody ended the session",
-        remedy="run the tests again; its log says more",
-    )
 
 
 def _replaced(reason: str) -> Outcome:

@@ -95,7 +95,7 @@ class InPlace:
         started = perf_counter()
         if written is None:
             written = self._log.read(database.since, database.oid)
-        if not written.inside.alone:
+        if written.inside.unfinished:
             return Outcome(Plan(replace="a replication slot was left in it"), written, duration_ms=_ms(started))
         if written.too_long:
             plan = Plan(replace=f"more than {MOST_BYTES >> 20} MB of log were written meanwhile")
