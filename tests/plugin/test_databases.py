@@ -257,6 +257,7 @@ def test_lists_may_be_lists_in_pyproject(shop):
         "pyproject.toml",
         """
         [tool.pytest.ini_options]
+        asyncio_default_fixture_loop_scope = "function"
         tdd_schema_sql = ["schema.sql", "more.sql"]
         tdd_database_env = ["DATABASE_URL"]
         """,
