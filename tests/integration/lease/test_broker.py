@@ -12,7 +12,7 @@ import pytest
 from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 from tests.waiting import LIMIT_S, wait_until
 
-from dataflow.testing.errors import CannotCreateDatabase, SchemaFailed, ServerError
+from dataflow.testing.errors import CannotCreateDatabase, SchemaFailed, ServerError, TemplateBusy
 from dataflow.testing.lease.broker import Broker, Terms
 from dataflow.testing.lease.strategy import Method
 
@@ -171,6 +171,34 @@ def test_a_lease_after_one_whose_end_was_interrupted(place: Place) -> None:
     with place.lent() as following:
         assert place.differences(following) == []
     assert maintenance.closed
+
+
+def test_a_database_that_was_made_a_template_is_dropped_all_the_same(place: Place) -> None:
+    with place.lent() as lease:
+        place.ask_admin(f"ALTER DATABASE {lease.name} IS_TEMPLATE true")
+    wait_until(lambda: lease.name not in place.databases(), "it is dropped")
+
+
+def test_a_copy_whose_settings_cannot_be_set_does_not_stay(make: Make) -> None:
+    """Such as one of an extension that is not loaded any more."""
+    place = make("CREATE TABLE t (a int)")
+    place.ask_admin(f"ALTER DATABASE {place.template} SET search_path = 'x'")
+    place.ask_admin(
+        "UPDATE pg_db_role_setting SET setconfig = '{no_such_setting=1}'"
+        f" WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = '{place.template}')"
+    )
+    before = place.databases()
+    with pytest.raises(ServerError, match='parameter "no_such_setting"'):
+        place.broker.lend("a test")
+    wait_until(lambda: place.databases() <= before, "the copy is dropped")
+
+
+def test_a_template_that_somebody_has_open_is_told_with_who(make: Make) -> None:
+    place = make("CREATE TABLE t (a int)")
+    with connect(place.admin.with_database(place.template)) as visitor:
+        visitor.execute("SET application_name = 'a curious person'")
+        with pytest.raises(TemplateBusy, match="a curious person"):
+            place.broker.lend("a test")
 
 
 def test_a_subscription_does_not_keep_a_database_from_being_dropped(make: Make) -> None:

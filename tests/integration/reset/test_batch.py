@@ -26,14 +26,13 @@ def connection(admin_dsn: Dsn) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def test_rows_are_those_of_the_last_query_and_deleted_ones_are_counted_in_all(
+def test_rows_are_those_of_all_queries_and_deleted_ones_are_counted_in_all(
     connection: psycopg.Connection,
 ) -> None:
     table = "CREATE TEMP TABLE t AS SELECT generate_series(1, 5) AS a"
-    said = send(
-        connection, [table, "DELETE FROM t WHERE a < 3", "DELETE FROM t WHERE a = 3", "SELECT a, NULL FROM t"]
-    )
-    assert said == ([["4", None], ["5", None]], 3)
+    deleting = ["DELETE FROM t WHERE a < 3", "DELETE FROM t WHERE a = 3"]
+    said = send(connection, [table, *deleting, "SELECT 0, 1", "SELECT a, NULL FROM t"])
+    assert said == ([["0", "1"], ["4", None], ["5", None]], 3)
 
 
 def test_what_the_server_refuses_is_an_error_and_the_rest_is_not_run(connection: psycopg.Connection) -> None:

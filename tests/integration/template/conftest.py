@@ -142,7 +142,7 @@ class Workshop:
             store.close()
         with self.connect() as connection:
             for copy in self.copies:
-                databases.drop(connection, copy, force=True)
+                databases.drop(connection, copy)
         wait_until(self._pruned, "the templates of this test can be dropped")
 
     def _pruned(self) -> bool:

@@ -11,17 +11,17 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from psycopg import Error, sql
+from psycopg import Error
 
 from dataflow.testing.errors import ServerError
 from dataflow.testing.lease.carried import Setting, read_settings, set_all
 from dataflow.testing.lease.owner import database_name
 from dataflow.testing.server.dropping import drop_database
+from dataflow.testing.template.databases import create
 
 if TYPE_CHECKING:
     import psycopg
 
-_FILE_COPY_SINCE = 150_000
 _CLOSE_LIMIT_S = 30.0
 
 log = logging.getLogger("dataflow.testing")
@@ -167,16 +167,14 @@ class Clones:
             self._number += 1
             name = database_name(self._token, self._number)
             self._known.add(name)
-        strategy = sql.SQL(" STRATEGY FILE_COPY" if connection.info.server_version >= _FILE_COPY_SINCE else "")
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(self._owner), sql.Identifier(self._template)
-            )
-            + strategy
-        )
-        if self._settings is None:
-            self._settings = read_settings(connection, self._template)
-        set_all(connection, name, self._settings)
+        create(connection, name, self._owner, self._template)
+        try:
+            if self._settings is None:
+                self._settings = read_settings(connection, self._template)
+            set_all(connection, name, self._settings)
+        except BaseException:
+            self.give_up(name)
+            raise
         with self._state:
             self._ready.append(name)
             self._state.notify_all()
@@ -199,7 +197,7 @@ class _Session:
         if known is not None and not known.closed:
             try:
                 return work(known)
-            except Error:
+            except (Error, ServerError):
                 if not known.closed:
                     raise
         self._connection = self._enter(None)
@@ -212,8 +210,10 @@ class _Session:
 
 
 def _not_made(template: str, error: Exception) -> ServerError:
-    return ServerError(
-        f"no copy of {template} could be made: {error}",
-        cause="the server's disk is full, the template is in use, or the server went away",
-        remedy="look at the server; `dataflow-tdd doctor` tells what it allows",
+    known = error if isinstance(error, ServerError) else ServerError(str(error))
+    return type(known)(
+        f"no copy of {template} could be made: {known.what}",
+        cause=known.cause or "the server's disk is full, or the server went away",
+        remedy=known.remedy or "look at the server; `dataflow-tdd doctor` tells what it allows",
+        option=known.option,
     )

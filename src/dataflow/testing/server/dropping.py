@@ -1,4 +1,4 @@
-"""Dropping a database, whoever is in it, whatever was prepared there and whatever replicates from or to it."""
+"""Dropping a database, whoever is in it, whatever was prepared there, whatever replicates from or to it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _ENDS: dict[str, tuple[LiteralString, ...]] = {
 _DROP_SLOTS = (
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s AND NOT active"
 )
+_IS_TEMPLATE = "SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate"
 
 
 def drop_database(connection: psycopg.Connection, name: str, enter: Callable[[str], psycopg.Connection]) -> None:
@@ -44,4 +45,6 @@ def drop_database(connection: psycopg.Connection, name: str, enter: Callable[[st
                 for statement in _ENDS[kind]:
                     session.execute(sql.SQL(statement).format(sql.Literal(what), sql.Identifier(what)))
     connection.execute(_DROP_SLOTS, (name,))
+    if connection.execute(_IS_TEMPLATE, (name,)).fetchone():
+        connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
     connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import SchemaFailed, TDDError
 from dataflow.testing.masking import mask
+from dataflow.testing.server.dropping import drop_database
 from dataflow.testing.template import databases, failure, naming
 from dataflow.testing.template.naming import Note
 from dataflow.testing.template.session import connect, explained
@@ -99,13 +100,16 @@ class Builder:
 
 
 def discard(connection: psycopg.Connection, admin: Dsn, name: str) -> None:
-    """Drop a half-built database, with all sessions and prepared transactions in it."""
-    left = connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)).fetchall()
-    if left:
-        with connect(admin.with_database(name), statement_limit_s=databases.STATEMENT_LIMIT_S) as inside:
-            for (gid,) in left:
-                _roll_back(inside, gid)
-    databases.drop(connection, name, force=True)
+    """Drop a half-built database, with all that is in it.
+
+    :raises ServerError: it cannot be dropped.
+    """
+
+    def enter(database: str) -> psycopg.Connection:
+        return connect(admin.with_database(database), statement_limit_s=databases.STATEMENT_LIMIT_S)
+
+    with explained(f"drop the database {name}"):
+        drop_database(connection, name, enter)
 
 
 def set_sequences(connection: psycopg.Connection) -> None:
@@ -130,12 +134,6 @@ def _refuse_prepared(connection: psycopg.Connection) -> None:
             cause="a PREPARE TRANSACTION without COMMIT PREPARED; such a database cannot be copied",
             remedy="commit or roll them back at the end",
         )
-
-
-def _roll_back(connection: psycopg.Connection, gid: str) -> None:
-    from psycopg import sql
-
-    connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
 
 def _apply(source: SchemaSource, database: Dsn, limit_s: float) -> None:

@@ -94,10 +94,10 @@ def create(connection: psycopg.Connection, name: str, owner: str, template: str 
         raise ServerError(f"no database could be created: {first_words(error)}") from error
 
 
-def drop(connection: psycopg.Connection, name: str, *, force: bool = False) -> None:
-    """Drop a database, a sealed one too; harmless when there is none.
+def drop(connection: psycopg.Connection, name: str) -> None:
+    """Drop a template, a sealed one too, unless somebody is in it; harmless when there is none.
 
-    :param force: end the sessions in it. :raises ServerError: it cannot be dropped; a seal is kept then.
+    :raises ServerError: it cannot be dropped; a seal is kept then.
     """
     from psycopg import sql
 
@@ -110,8 +110,7 @@ def drop(connection: psycopg.Connection, name: str, *, force: bool = False) -> N
         if is_template:
             connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
         try:
-            how = " WITH (FORCE)" if force else ""
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + how).format(identifier))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(identifier))
         except BaseException:
             if is_template:
                 with suppress(Exception):
