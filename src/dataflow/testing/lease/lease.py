@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dataflow.testing.dsn import Dsn
+from dataflow.testing.dsn import Dsn, SecretUrl
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.lease.opening import Opening
 
@@ -48,20 +48,26 @@ class DatabaseLease:
 
     @property
     def url(self) -> str:
-        """``postgresql://…``, as psycopg, asyncpg and most programs take it; with its password, if it has one."""
-        return self.dsn.url()
+        """``postgresql://…``, as psycopg, asyncpg and most programs take it; with its password, if it has one,
+        which its `repr` does not show.
+
+        :raises StaleContext: the test is over.
+        """
+        return SecretUrl(self.dsn.url())
 
     @property
     def asyncpg_url(self) -> str:
-        return self.dsn.url()
+        """The same as `url`."""
+        return self.url
 
     @property
     def psycopg_url(self) -> str:
-        return self.dsn.url()
+        """The same as `url`."""
+        return self.url
 
     def sqlalchemy_url(self, driver: str = "asyncpg") -> str:
         """``postgresql+driver://…``, for `create_engine` and `create_async_engine`."""
-        return self.dsn.url(scheme=f"postgresql+{driver}")
+        return SecretUrl(self.dsn.url(scheme=f"postgresql+{driver}"))
 
     @property
     def host(self) -> str:
@@ -121,6 +127,7 @@ class DatabaseLease:
         return monotonic() - self._since
 
     def end(self) -> None:
+        """From now on nobody gets its address any more."""
         self._over = True
 
     def __repr__(self) -> str:
