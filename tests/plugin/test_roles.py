@@ -12,6 +12,7 @@ import pytest
 from tests.plugin.test_databases import SCHEMA
 
 from dataflow.testing.dsn import Dsn
+from dataflow.testing.server.dropping import drop_database
 from dataflow.testing.template import databases
 
 COMMITTING = """
@@ -89,8 +90,11 @@ class Outsider:
 
     def leave(self) -> None:
         for name in (*self.templates(), *self.others(), self.database):
-            databases.drop(self._admin, name, force=True)
+            drop_database(self._admin, name, self._enter)
         self._execute(f"DROP ROLE {self.role}")
+
+    def _enter(self, database: str) -> psycopg.Connection:
+        return psycopg.connect(self._admin.info.dsn, dbname=database, autocommit=True)
 
     def _execute(self, statement: str) -> None:
         self._admin.execute(statement.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
 
-from dataflow.testing.lease import clones
+from dataflow.testing.template import databases
 
 RICH = """
 CREATE SEQUENCE plain START 10;
@@ -148,7 +148,7 @@ def test_a_sequence_whose_values_the_template_logged_ahead_is_set_back(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`nextval` writes to the log once for 32 values, if no checkpoint comes: here the first leave no trace."""
-    monkeypatch.setattr(clones, "_FILE_COPY_SINCE", 990_000)  # or making a copy would be a checkpoint
+    monkeypatch.setattr(databases, "_FILE_COPY_SINCE", 990_000)  # or making a copy would be a checkpoint
     place = make("CREATE SEQUENCE s; SELECT nextval('s')")
     with place.lent() as lease:
         place.run(lease, "SELECT nextval('s')")
