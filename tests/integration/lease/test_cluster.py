@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.lease.conftest import BY_LOG, Make, Place, connect, in_place, replaced
+from tests.waiting import wait_until
+
+from dataflow.testing.server.protocol import TEST_ROLE
 
 pytestmark = BY_LOG
 
@@ -97,3 +100,18 @@ def test_settings_that_a_test_changed_replace_the_database(with_settings: Place,
     assert returned is not None
     assert replaced(returned) == "settings of the database itself changed (pg_db_role_setting)"
     assert settings_of(with_settings) == AS_SET
+
+
+def test_copies_whose_owner_was_changed_from_another_database_are_not_lent(make: Make, role: str) -> None:
+    """`REASSIGN OWNED` says of databases, too, wherever it runs."""
+    place = make("CREATE TABLE t (a int)")
+    place.ask_admin(f"CREATE ROLE {role}")
+    with place.lent() as lease:
+        ours = lease.name.rpartition("_")[0]
+    wait_until(lambda: sum(name.startswith(ours) for name in place.databases()) > 1, "another copy is made")
+    place.after(f"REASSIGN OWNED BY {TEST_ROLE} TO {role}", superuser=True)
+    with place.lent() as lease:
+        query = f"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{lease.name}'"
+        assert place.ask_admin(query) == [(TEST_ROLE,)]
+        assert place.differences(lease) == []
+    place.ask_admin(f"REASSIGN OWNED BY {role} TO {TEST_ROLE}")

@@ -62,8 +62,12 @@ class Databases:
         with closing(connect(self._admin)) as connection, explained("say what it allows"):
             return choose(facts(connection))
 
-    def lend(self, source: SchemaSource, test_id: str, *, fresh: bool = False) -> DatabaseLease:
+    def lend(
+        self, source: SchemaSource, test_id: str, *, fresh: bool = False, ahead: bool = True
+    ) -> DatabaseLease:
         """A database made from `source`, for one test.
+
+        :param fresh: one that no test has used. :param ahead: see `Broker.lend`.
 
         :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
         """
@@ -72,7 +76,7 @@ class Databases:
         with self._one_at_a_time:
             broker = self.broker(source)
             started = perf_counter()  # making the template is not the first test's fault
-            lease = broker.lend(test_id, fresh=fresh)
+            lease = broker.lend(test_id, fresh=fresh, ahead=ahead)
             self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
             return lease
 

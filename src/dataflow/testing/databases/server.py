@@ -76,7 +76,7 @@ def rollback_dsn(
     if source is EMPTY:
         return server.dsn
     try:
-        return databases(server).lend(source, ROLLBACK, fresh=True).dsn
+        return databases(server).lend(source, ROLLBACK, fresh=True, ahead=False).dsn
     except CannotCreateDatabase as error:
         emit(SchemaLeftOut(source.describe(), server.dsn.database or "", error.what))
         return server.dsn

@@ -23,6 +23,13 @@ from dataflow.testing.reset.plan import Plan
 from dataflow.testing.reset.shape import Shape, read_shape
 from dataflow.testing.template.session import explained
 
+# Who copies a database gets none of its rights and limits.
+_AS_MADE = """
+SELECT oid::bigint FROM pg_database
+ WHERE datname = %(name)s AND pg_get_userbyid(datdba) = %(owner)s AND datacl IS NULL AND datconnlimit = -1
+   AND datallowconn AND NOT datistemplate
+"""
+
 log = logging.getLogger("dataflow.testing")
 
 
@@ -79,13 +86,15 @@ class Broker:
         """Those that are out now."""
         return tuple(self._lent)
 
-    def lend(self, test_id: str, *, fresh: bool = False) -> DatabaseLease:
+    def lend(self, test_id: str, *, fresh: bool = False, ahead: bool = True) -> DatabaseLease:
         """A database like the template. :param fresh: one that no test has used, which is dropped afterwards.
+
+        :param ahead: others may follow, and so copies are made ready for them.
 
         :raises ServerError: there is none.
         """
         with explained("have a database ready for a test"):
-            database = self._ready(fresh)
+            database = self._ready(fresh, ahead)
         lease = DatabaseLease(test_id, self._user.with_database(database.name))
         self._lent[lease] = database
         return lease
@@ -138,25 +147,25 @@ class Broker:
         self._shape = None
         self._maintenance.open_again([database.name for database in self._lent.values()])
 
-    def _ready(self, fresh: bool) -> Database:
+    def _ready(self, fresh: bool, ahead: bool) -> Database:
         if self._maintenance.lost:
             self._open_again()
         try:
-            return self._take(fresh)
+            return self._take(fresh, ahead)
         except psycopg.OperationalError:
             if not self._maintenance.lost:
                 raise
             # The server was away since we last asked it something.
             self._open_again()
-            return self._take(fresh)
+            return self._take(fresh, ahead)
 
-    def _take(self, fresh: bool) -> Database:
+    def _take(self, fresh: bool, ahead: bool) -> Database:
         database = None if fresh else self._take_idle()
         if database is not None:
             return database
         # Whether the server was away: copies that were made before are not taken then.
         self._maintenance.connection.execute("SELECT 1")
-        return self._new(keep=not fresh)
+        return self._new(keep=not fresh, ahead=ahead)
 
     def _take_idle(self) -> Database | None:
         while self._idle:
@@ -174,15 +183,10 @@ class Broker:
         except psycopg.Error:
             return False
 
-    def _new(self, *, keep: bool) -> Database:
-        name = self._maintenance.clones.take(self._terms.limit_s)
-        database = Database(name, 0, None)
+    def _new(self, *, keep: bool, ahead: bool) -> Database:
+        database = self._copy(ahead)
+        name = database.name
         try:
-            row = self._maintenance.connection.execute(
-                "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)
-            ).fetchone()
-            assert row is not None, "a copy that was made is there"
-            database.oid = int(row[0])
             if self._maintenance.in_place is not None and keep:
                 database.shape = self._shape_by(name)
                 database.connection = self._maintenance.enter(name)
@@ -191,6 +195,21 @@ class Broker:
             self._give_up(database)
             raise
         return database
+
+    def _copy(self, ahead: bool) -> Database:
+        """A copy that is as it was made: REASSIGN OWNED in one database changes the owner of others, too."""
+        for _ in range(self._terms.spares + 2):  # all that were ready, then one made since
+            name = self._maintenance.clones.take(self._terms.limit_s, ahead=ahead)
+            query = _AS_MADE, {"name": name, "owner": self._maintenance.owner}
+            row = self._maintenance.connection.execute(*query).fetchone()
+            if row is not None:
+                return Database(name, int(row[0]), None)
+            self._maintenance.clones.give_up(name)
+        raise ServerError(
+            "each copy of the template was changed from outside before a test could have it",
+            cause="another program on the server changes owners or rights of databases that are not its own",
+            remedy="end it, or use a server of your own",
+        )
 
     def _shape_by(self, name: str) -> Shape:
         """What the template looks like, read once, from a copy that no test has used."""

@@ -57,20 +57,23 @@ class Clones:
         self._known: set[str] = set(earlier)
         self._number = 0
         self._wanted = 0
+        self._ahead = False
         self._closed = False
         self._failure: Exception | None = None
         self._settings: tuple[Setting, ...] | None = None
         self._thread: threading.Thread | None = None
 
-    def take(self, limit_s: float) -> str:
+    def take(self, limit_s: float, *, ahead: bool = True) -> str:
         """The name of a fresh copy, made ahead if there is one.
 
+        :param ahead: more will be needed, and from now on some are kept ready.
         :param limit_s: seconds to wait for one.
         :raises ServerError: none could be made, or not in time.
         """
         deadline = monotonic() + limit_s
         with self._state:
             self._wanted += 1
+            self._ahead = self._ahead or ahead
             self._failure = None  # what went wrong in the background, before anybody asked, may be over
             self._start()
             self._state.notify_all()
@@ -88,6 +91,7 @@ class Clones:
                 return self._ready.popleft()
             finally:
                 self._wanted -= 1
+                self._state.notify_all()  # one less is ready: the next one is made ahead
 
     @contextmanager
     def borrow(self, limit_s: float) -> Iterator[str]:
@@ -156,7 +160,11 @@ class Clones:
             self._known.discard(name)
 
     def _has_work(self) -> bool:
-        return bool(self._doomed) or self._hurried() or (self._failure is None and len(self._ready) < self._most)
+        return (
+            bool(self._doomed)
+            or self._hurried()
+            or (self._failure is None and len(self._ready) < self._most * self._ahead)
+        )
 
     def _hurried(self) -> bool:
         """Somebody waits for a copy."""

@@ -49,7 +49,7 @@ class Maintenance:
 
     def __init__(self, admin: Dsn, owner: str, template: NameOfTemplate, *, spares: int, limit_s: float) -> None:
         self._admin = admin
-        self._owner = owner
+        self._given_owner = owner
         self._template = template
         self._spares = spares
         self._limit_s = limit_s
@@ -61,6 +61,11 @@ class Maintenance:
     def lost(self) -> bool:
         """The session broke, or has an answer for which nobody waited to the end."""
         return self.connection.closed or self.connection.info.transaction_status != TransactionStatus.IDLE
+
+    @property
+    def owner(self) -> str:
+        """Whose the copies are; where the address names nobody, whoever the session is."""
+        return self._given_owner or self.connection.info.user
 
     def open_again(self, lent: Collection[str]) -> None:
         """When it was lost: what was there is not trusted, and dropped, but for databases that are lent.
@@ -131,7 +136,7 @@ class Maintenance:
         self.clones = Clones(
             self.enter,
             template=self._template(),
-            owner=self._owner,
+            owner=self._given_owner or connection.info.user,
             token=token,
             most=self._spares,
             earlier=earlier,
