@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.integration.isolation.conftest import Watched, ask, make, make_by_hand, tdd  # noqa: F401
 from tests.ports import unused_port
-from tests.processes import KEEPER, processes_of, wait_gone
+from tests.servers import cache_of_its_own
 
 from dataflow.testing.server.embedded import EmbeddedOptions, server_dsn, start_server, stop_server
 
@@ -50,14 +47,3 @@ def own_cache() -> Iterator[Path]:
     """A cache whose server a test may kill."""
     with cache_of_its_own() as path:
         yield path
-
-
-@contextmanager
-def cache_of_its_own() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="f-", ignore_cleanup_errors=True) as name:
-        path = Path(name)
-        path.chmod(0o755)
-        yield path
-        for process in processes_of(path, KEEPER):
-            process.send_signal(signal.SIGTERM)
-        wait_gone(path)

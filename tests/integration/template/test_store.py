@@ -14,6 +14,7 @@ from tests.waiting import LIMIT_S, wait_until
 
 from dataflow.testing.errors import SchemaFailed, ServerError, TemplateBusy
 from dataflow.testing.template import databases
+from dataflow.testing.template.files import SqlFiles
 from dataflow.testing.template.naming import BUILDING, Note
 from dataflow.testing.template.steps import EMPTY, Steps
 
@@ -112,10 +113,7 @@ def test_a_killed_builder_leaves_nothing_that_anybody_takes_for_a_template(works
 
 def test_what_a_builder_left_that_was_killed_before_it_could_say_anything_is_dropped(workshop: Workshop) -> None:
     """Without a note nobody else may judge it; the next builder of the same template holds its lock."""
-    source = workshop.sql("SELECT 1")
-    store = workshop.store()
-    name = store.ensure(source, LIMIT_S).name
-    store.close()
+    source, name = built(workshop)
     wait_until(lambda: workshop.store().prune(names=[name])[0].dropped, "the session of the store ends")
     left = name.replace("template", "building") + "_0123"
     with workshop.connect() as connection:
@@ -237,25 +235,28 @@ def test_one_role_that_may_create_databases_is_enough(workshop: Workshop) -> Non
     assert pruned.dropped, pruned.why
 
 
-def test_a_template_that_was_opened_by_hand_is_built_anew(workshop: Workshop) -> None:
+def built(workshop: Workshop) -> tuple[SqlFiles, str]:
+    """A source, and the name of its template, which nobody uses."""
     source = workshop.sql("SELECT 1")
     store = workshop.store()
     name = store.ensure(source, LIMIT_S).name
     store.close()
+    return source, name
+
+
+def test_a_template_that_was_opened_by_hand_is_built_anew(workshop: Workshop) -> None:
+    source, name = built(workshop)
     with workshop.connect() as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
     with workshop.connect(name) as connection:
         connection.execute("CREATE TABLE added_by_hand ()")
-    built = workshop.store().ensure(source, LIMIT_S)
-    assert built.built_ms is not None
+    anew = workshop.store().ensure(source, LIMIT_S)
+    assert anew.built_ms is not None
     assert workshop.rows(name, "SELECT to_regclass('added_by_hand')") == [(None,)]
 
 
 def test_a_template_without_its_note_is_built_anew(workshop: Workshop) -> None:
-    source = workshop.sql("SELECT 1")
-    store = workshop.store()
-    name = store.ensure(source, LIMIT_S).name
-    store.close()
+    source, name = built(workshop)
     with workshop.connect() as connection:
         connection.execute(f"COMMENT ON DATABASE {name} IS 'mine'".encode())
     assert workshop.store().ensure(source, LIMIT_S).built_ms is not None
@@ -285,10 +286,7 @@ def test_templates_outlive_a_server_that_was_killed_but_those_with_unlogged_tabl
 
 
 def test_one_that_was_opened_by_hand_is_not_taken_from_who_is_in_it(workshop: Workshop) -> None:
-    source = workshop.sql("SELECT 1")
-    store = workshop.store()
-    name = store.ensure(source, LIMIT_S).name
-    store.close()
+    source, name = built(workshop)
     with workshop.connect() as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
     inside = psycopg.connect(workshop.admin.with_database(name).url(), application_name="a curious person")

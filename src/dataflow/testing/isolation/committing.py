@@ -9,6 +9,7 @@ from dataflow.testing.events import ContextReleased
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import TDDTestContext
+from dataflow.testing.isolation.outcomes import released
 from dataflow.testing.isolation.pool import close_quietly
 
 if TYPE_CHECKING:
@@ -39,14 +40,5 @@ async def disconnect_committing(context: TDDTestContext) -> ContextReleased:
     context.detach()
     if not physical.is_closed():
         await close_quietly(physical)
-    log = connection.log
-    return ContextReleased(
-        test_id=context.test_id,
-        setup_ms=context.setup_s * 1e3,
-        schema_ms=log.schema_s * 1e3,
-        data_ms=log.data_s * 1e3,
-        teardown_ms=(perf_counter() - started) * 1e3,
-        statements=log.count,
-        opened=True,
-        committing=True,
-    )
+    event = released(context, connection, perf_counter() - started, problem=None, harmless=True)
+    return event._replace(isolated=True, committing=True)
