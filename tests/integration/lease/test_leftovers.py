@@ -203,15 +203,19 @@ def test_a_database_that_the_test_renamed_is_dropped(make: Make) -> None:
 
 @BY_LOG
 @pytest.mark.parametrize(
+    "work",
+    ["INSERT INTO item (name) VALUES ('y')", "UPDATE item SET name = 'y' WHERE id = 2", "REINDEX TABLE item"],
+)
+@pytest.mark.parametrize(
     "first", ["INSERT INTO item (name) VALUES ('x')", "UPDATE item SET name = 'x' WHERE id = 1"]
 )
 def test_who_comes_in_while_the_database_is_put_back_makes_it_be_replaced(
-    place: Place, first: str, monkeypatch: pytest.MonkeyPatch
+    place: Place, work: str, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it wrote could be committed after the rows were put back."""
+    """What it wrote could be committed after the rows were put back; and nobody waits for its locks for long."""
     lease = place.broker.lend("a test")
     dsn = lease.dsn
-    place.run(lease, "INSERT INTO item (name) VALUES ('y')")
+    place.run(lease, work)
     late: list[psycopg.Connection] = []
 
     def come_in(*given: object) -> object:

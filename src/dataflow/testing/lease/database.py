@@ -21,7 +21,7 @@ class Database:
 
     :ivar shape: with the files that it has now. :ivar since: the position of the log from which on it may have
         changed. :ivar visits: how many sessions had ever been in it at that position; -1: not known.
-    :ivar own_xid: our transaction behind that position, which put it back; 0: there is none.
+    :ivar seen: when that was found out, by the monotonic clock, in seconds.
     :ivar restorer: puts it back.
     :ivar litter: by relation, how many dead rows we left since it was last cleaned.
     """
@@ -32,7 +32,7 @@ class Database:
     shape: Shape = _NO_SHAPE
     since: str = ""
     visits: int = -1
-    own_xid: int = 0
+    seen: float = 0.0
     restorer: Restorer | None = None
     litter: Counter[str] = field(default_factory=Counter)
 

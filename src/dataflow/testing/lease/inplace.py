@@ -24,7 +24,7 @@ from dataflow.testing.reset.plan import (
     table_questions,
 )
 from dataflow.testing.reset.questions import ask, catalogs_moved
-from dataflow.testing.reset.restore import Restorer
+from dataflow.testing.reset.restore import OCCUPIED, Restorer
 from dataflow.testing.reset.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Dead rows of one relation after which it is cleaned.
 LITTER_ROWS = 1_000
 _LEAST_LITTER = 10
+# What was seen so many seconds ago still holds: nobody connects, writes and commits in less.
+_FRESH_S = 0.001
 
 logger = logging.getLogger("dataflow.testing")
 
@@ -59,11 +61,13 @@ class InPlace:
 
         What an earlier test left running may try again.
         """
+        if monotonic() - database.seen < _FRESH_S:
+            return True
         since, inside = self._log.glance(database.oid)
         if not inside.alone:
             return False
         if inside.visits == database.visits:
-            database.since, database.own_xid = since, 0
+            database.since = since
             return True
         if database.shape.unlogged:  # what a visitor wrote there would be in no log
             return False
@@ -128,21 +132,23 @@ class InPlace:
 
     def _carry_out(self, database: Database, plan: Plan, footprint: Footprint, written: Written) -> str | None:
         """Why it is not as in the template after all, or None."""
-        database.since, database.visits = written.up_to, written.inside.visits
-        if not footprint.local and not plan.steps:
-            return None
-        assert database.restorer is not None, "it is watched"
-        restored = database.restorer.carry_out(plan)
-        database.own_xid = restored.xid
+        up_to, visits, deleted = written.up_to, written.inside.visits, 0
+        if footprint.local or plan.steps:
+            assert database.restorer is not None, "it is watched"
+            restored = database.restorer.carry_out(plan)
+            if restored is None or restored.visits != visits:
+                return OCCUPIED
+            up_to, deleted = restored.up_to, restored.deleted
+        database.since, database.visits, database.seen = up_to, visits, monotonic()
         for step in plan.steps:
             if isinstance(step, DeleteRows):
                 database.litter[step.relation.name] += len(step.places)
             elif isinstance(step, RestoreTable):
                 # What was rolled back in an unlogged table nobody can count.
-                database.litter[step.relation.name] += max(restored.deleted, _LEAST_LITTER)
+                database.litter[step.relation.name] += max(deleted, _LEAST_LITTER)
         if plan.moved:
             database.shape = database.shape.with_files(plan.moved)
-        return restored.occupied
+        return None
 
     def _tidy(self, database: Database, footprint: Footprint) -> str | None:
         """Clean relations of the dead rows that we leave, before they slow anything down.
@@ -174,9 +180,8 @@ class InPlace:
         written = self._log.read(database.since, database.oid)
         if written.too_long:
             return written, None
-        footprint = fold(record for record in written.records if record.xid != database.own_xid or not record.xid)
-        database.since, database.visits, database.own_xid = written.up_to, written.inside.visits, 0
-        return written, footprint
+        database.since, database.visits, database.seen = written.up_to, written.inside.visits, monotonic()
+        return written, fold(written.records)
 
 
 def _ms(started: float) -> float:

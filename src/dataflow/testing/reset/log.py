@@ -43,13 +43,13 @@ SELECT log.sessions, log.unfinished, log.visits, log.up_to, {_COLUMNS}
         WHERE (reldatabase = $1 OR reldatabase = 0)
           AND relforknumber = {_MAIN_FORK} AND resource_manager NOT IN ({_INDEXES})) AS info ON true
 """
-_PREPARE_INSIDE = f"PREPARE dataflow_tdd_inside (oid) AS {_INSIDE}"
+_POSITION = "pg_current_wal_insert_lsn()"
+_PREPARE_GLANCE = f"PREPARE dataflow_tdd_glance (oid) AS SELECT {_POSITION}, asked.* FROM ({_INSIDE}) AS asked"
 _MESSAGE = "pg_logical_emit_message(false, 'dataflow-tdd', '', true)"
 _FLUSHES_BY_MESSAGE_SINCE = 170_000
 # Before PostgreSQL 17 only the end of a transaction flushes. If it did not, the division fails.
 _FLUSH_16 = "SELECT pg_logical_emit_message(true, 'dataflow-tdd', '')::text"
 _FLUSHED_16 = "$4 + 0 / (pg_current_wal_flush_lsn() >= $4)::int"
-_POSITION = "SELECT pg_current_wal_insert_lsn()"
 EXTENSION = "pg_walinspect"
 _INSTALL = (
     "CREATE SCHEMA IF NOT EXISTS dataflow_tdd",
@@ -122,13 +122,13 @@ class Log:
         # Or psycopg deallocates all statements, ours included, when it has prepared too many of its own.
         connection.prepare_threshold = None
         up_to = _MESSAGE if self._flushes_by_message else _FLUSHED_16
-        for query in (_READ, _PREPARE_INSIDE):
+        for query in (_READ, _PREPARE_GLANCE):
             text = query.format(up_to=up_to, schema=row[0], unfinished=_unfinished(connection))
             connection.execute(text.encode())
 
     def position(self) -> str:
         """Where the next record will stand."""
-        return str(send(self._connection, [_POSITION]).rows[0][0])
+        return str(send(self._connection, [f"SELECT {_POSITION}"]).rows[0][0])
 
     def read(self, since: str, database: int) -> Written:
         """What was written to `database` (its oid) and to no database since a position.
@@ -145,8 +145,8 @@ class Log:
 
     def glance(self, database: int) -> tuple[str, Inside]:
         """Where the next record will stand, and who is inside after that."""
-        rows = send(self._connection, [_POSITION, f"EXECUTE dataflow_tdd_inside({database})"]).rows
-        return str(rows[0][0]), _inside(rows[1])
+        row = send(self._connection, [f"EXECUTE dataflow_tdd_glance({database})"]).rows[0]
+        return str(row[0]), _inside(row[1:])
 
     def _read_if(self, since: str, database: int, *, only_alone: bool) -> Written | Inside:
         up_to = None

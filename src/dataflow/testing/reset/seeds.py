@@ -17,15 +17,19 @@ SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 """
 
 
+# The columns as a list in SQL, and the rows as COPY writes them.
+Rows = tuple[str, bytes]
+
+
 class Seeds:
     """:param pristine: lends a connection to a database that is as cloned."""
 
     def __init__(self, pristine: Callable[[], AbstractContextManager[psycopg.Connection]]) -> None:
         self._pristine = pristine
-        self._kept: dict[int, tuple[str, bytes]] = {}
+        self._kept: dict[int, Rows] = {}
 
-    def of(self, relation: Relation) -> tuple[str, bytes] | None:
-        """The columns as a list in SQL, and the rows as COPY writes them; None for a table without rows."""
+    def of(self, relation: Relation) -> Rows | None:
+        """None for a table without rows."""
         if relation.main_bytes == 0:
             return None
         kept = self._kept.get(relation.oid)
@@ -35,7 +39,7 @@ class Seeds:
         return kept
 
 
-def _read(connection: psycopg.Connection, relation: Relation) -> tuple[str, bytes]:
+def _read(connection: psycopg.Connection, relation: Relation) -> Rows:
     row = connection.execute(_COLUMNS, (relation.oid,)).fetchone()
     columns = row[0] if row and row[0] else ""
     with connection.cursor() as cursor:
