@@ -53,6 +53,7 @@ _SHARED = {
     ),
 }
 _OWN = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+CANNOT_LOOK = "the database cannot be looked at"
 
 
 class Source(NamedTuple):
@@ -90,7 +91,7 @@ class Painter:
             different = [name for name in self._sources if seen[name] != self._expected[name]]
             return [line for name in different for line in self._difference(connection, name)]
         except psycopg.Error as error:
-            return [f"the database cannot be looked at: {error}"]
+            return [f"{CANNOT_LOOK}: {error}"]
 
     def _look(self, connection: psycopg.Connection) -> dict[str, tuple[int, str]]:
         return {name: (count, total) for name, count, total in connection.execute(self._query).fetchall()}

@@ -81,7 +81,7 @@ class TestInitialize:
 
 async def until_dropped(database, admin_dsn):
     """The keeper drops a database soon after its lease ended. Seen from outside: it ends whoever is inside."""
-    named = "SELECT FROM pg_database WHERE datname = %s"
+    named = "SELECT 1 FROM pg_database WHERE datname = %s"
     await until(lambda: not ask(admin_dsn, named, database), f"{database} is dropped")
 
 

@@ -53,7 +53,7 @@ class Place:
     def ask_admin(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         with connect(self.admin.with_database(database)) as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def databases(self) -> set[str]:
         """Those that were lent or are ready to be, of all processes."""

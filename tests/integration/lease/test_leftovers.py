@@ -163,7 +163,7 @@ def come_and_go(place: Place, dsn: Dsn, statement: str) -> None:
         connection.execute(statement.encode())
         pid = connection.info.backend_pid
     wait_until(
-        lambda: place.ask_admin(f"SELECT FROM pg_stat_activity WHERE pid = {pid}") == [], "the backend ends"
+        lambda: place.ask_admin(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}") == [], "the backend ends"
     )
 
 
@@ -197,7 +197,7 @@ def test_a_database_that_the_test_renamed_is_dropped(make: Make) -> None:
     place = make("CREATE TABLE t (a int)")
     with place.lent(fresh=True) as lease:
         place.ask_admin(f"ALTER DATABASE {lease.name} RENAME TO {place.template}_renamed")
-    query = f"SELECT FROM pg_database WHERE datname = '{place.template}_renamed'"
+    query = f"SELECT 1 FROM pg_database WHERE datname = '{place.template}_renamed'"
     wait_until(lambda: place.ask_admin(query) == [], "the database is dropped")
 
 

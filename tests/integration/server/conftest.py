@@ -78,7 +78,7 @@ class Cache:
     def query(dsn: Dsn, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(dsn.url(), autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     @staticmethod
     def databases(dsn: Dsn) -> set[object]:

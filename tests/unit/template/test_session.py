@@ -8,14 +8,12 @@ import sys
 import pytest
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.template.session import arguments, this_process
-
-KNOWN = {"host", "port", "user", "password", "dbname", "options", "sslmode", "connect_timeout"}
+from dataflow.testing.template.session import libpq_arguments, this_process
 
 
 def test_parts_of_an_address_are_named_as_libpq_names_them() -> None:
     dsn = Dsn("h", 1, "u", "p", "d", (("sslmode", "require"),))
-    assert arguments(dsn, KNOWN, {}) == {
+    assert libpq_arguments(dsn, {}) == {
         "connect_timeout": 10,
         "sslmode": "require",
         "host": "h",
@@ -23,17 +21,16 @@ def test_parts_of_an_address_are_named_as_libpq_names_them() -> None:
         "user": "u",
         "password": "p",
         "dbname": "d",
-        "options": "",
     }
 
 
 def test_what_is_not_known_is_left_to_libpq() -> None:
-    assert set(arguments(Dsn("h"), KNOWN, {})) == {"connect_timeout", "host", "port", "options"}
+    assert set(libpq_arguments(Dsn("h"), {})) == {"connect_timeout", "host", "port"}
 
 
 def test_other_parameters_are_settings_of_the_session_and_ours_win() -> None:
     dsn = Dsn("h", parameters=(("search_path", "a, b\\c"), ("statement_timeout", "1"), ("options", "-c x=1")))
-    given = arguments(dsn, KNOWN, {"statement_timeout": 500})
+    given = libpq_arguments(dsn, {"statement_timeout": 500})
     assert given["options"] == "-c x=1 -c search_path=a,\\ b\\\\c -c statement_timeout=500"
 
 

@@ -74,6 +74,8 @@ def _prune(arguments: argparse.Namespace) -> int:
             return 0
         pruned = store.prune(_unused_for_s(arguments), arguments.names or None)
     print("\n".join(map(outcome, pruned)) or "there are no templates")
+    if _unused_for_s(arguments) and not all(template.dropped for template in pruned):
+        print("--all drops also those that were used lately, if no live process uses them")
     # Whoever names a template wants that one gone.
     return 1 if arguments.names and not all(template.dropped for template in pruned) else 0
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # What rows of a shared catalog mean: whether they are of our database, and words for people otherwise.
 # Databases of our own come and go meanwhile, and with them entries of the other catalogs.
+_OURS = "^tdd_((lease|template|building)_[0-9a-f_]+|[0-9a-f]{12}|first)$"
 _ROWS = {
     "pg_authid": "SELECT false, 'role ' || quote_ident(rolname) FROM pg_authid t WHERE {here}",
     "pg_auth_members": (
@@ -24,13 +25,13 @@ _ROWS = {
     "pg_parameter_acl": "SELECT false, 'right to set ' || parname FROM pg_parameter_acl t WHERE {here}",
     "pg_database": (
         "SELECT oid = {database}, 'database ' || quote_ident(datname) FROM pg_database t"
-        " WHERE {here} AND (oid = {database} OR datname !~ '^tdd_')"
+        " WHERE {here} AND (oid = {database} OR datname !~ '{ours}')"
     ),
     "pg_db_role_setting": (
         "SELECT setdatabase = {database}, 'settings of ' || CASE WHEN setrole <> 0 THEN setrole::regrole::text"
         " ELSE coalesce((SELECT quote_ident(datname) FROM pg_database WHERE oid = setdatabase), 'all') END"
         " FROM pg_db_role_setting t WHERE {here} AND (setdatabase = {database}"
-        " OR setdatabase NOT IN (SELECT oid FROM pg_database WHERE datname ~ '^tdd_'))"
+        " OR setdatabase NOT IN (SELECT oid FROM pg_database WHERE datname ~ '{ours}'))"
     ),
     "pg_shdescription": (
         "SELECT objoid = {database} AND classoid = 'pg_database'::regclass, 'a comment'"
@@ -84,7 +85,7 @@ def _rows(
 ) -> list[tuple[bool, str]]:
     """Whether it is of the database itself, and in words, for each row that is new."""
     here = f"t.ctid = ANY ('{places_text(touched.came)}'::tid[])"
-    rows = connection.execute(_ROWS[catalog].format(here=here, database=database).encode()).fetchall()
+    rows = connection.execute(_ROWS[catalog].format(here=here, database=database, ours=_OURS).encode()).fetchall()
     found = [(bool(is_own), str(text)) for is_own, text in rows]
     if touched.gone and catalog in _LASTING:
         query = f"SELECT count(*) FROM {catalog} t WHERE t.ctid = ANY ('{places_text(touched.gone)}'::tid[])"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dataflow.testing.dsn import Dsn, SecretUrl
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.lease.opening import Opening
+from dataflow.testing.template.session import libpq_arguments
 
 if TYPE_CHECKING:
     import asyncpg
@@ -113,7 +114,7 @@ class DatabaseLease:
         import psycopg
 
         where = _caller()
-        connection: psycopg.Connection = psycopg.connect(self.url, **arguments)
+        connection: psycopg.Connection = psycopg.connect(**(libpq_arguments(self.dsn, {}) | arguments))
         self._opened[connection.info.backend_pid] = where
         return connection
 

@@ -19,7 +19,11 @@ def wants_database(item: pytest.Item) -> bool:
     if "tdd_database" in fixtures:
         return True
     marker = item.get_closest_marker(MARKER)
-    return marker is not None and "tdd_test_context" in fixtures and marker.kwargs.get("isolation") != ROLLBACK
+    return (
+        marker is not None
+        and "tdd_test_context" in fixtures
+        and marker.kwargs.get("isolation", ROLLBACK) != ROLLBACK
+    )
 
 
 def isolation_of(node: pytest.Item, default: str, *allowed: str) -> str:

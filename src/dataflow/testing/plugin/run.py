@@ -57,10 +57,12 @@ class Run:
         self.report.add(event)
         if getattr(event, "problem", None) and event.harmless:  # type: ignore[union-attr]
             warnings.warn(TDDWarning(event.problem), stacklevel=2)  # type: ignore[union-attr]
-        if type(event).__name__ == "DatabaseReturned":
+        from dataflow.testing.events import DatabaseReturned
+
+        if isinstance(event, DatabaseReturned):
             from dataflow.testing.plugin.returned import tell_returned
 
-            tell_returned(event, self._item, self.runtime.settings, failed=self._failed)  # type: ignore[arg-type]
+            tell_returned(event, self._item, self.runtime.settings, failed=self._failed)
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""

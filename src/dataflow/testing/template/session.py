@@ -11,7 +11,7 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_LIMIT_S = 10
+# So much longer than the server may take for a statement we wait for its answer.
+_ANSWER_GRACE_S = 5.0
 _CANCEL_LIMIT_S = 5.0
 # NAMEDATALEN - 1: what the server keeps of an application's name, in bytes.
 _NAME_LENGTH = 63
@@ -51,11 +53,12 @@ def connect(
     limit_ms = int(statement_limit_s * 1000)
     limits = {"statement_timeout": limit_ms, "lock_timeout": limit_ms, "idle_in_transaction_session_timeout": 0}
     ours = limits | dict(settings or {})
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    from dataflow.testing.template.patience import ImpatientConnection
+
     try:
-        return psycopg.connect(
+        connection = ImpatientConnection.connect(
             # Also where PGCLIENTENCODING says something else: files of SQL are sent as they are.
-            **(arguments(dsn, known, ours) | {"application_name": this_process(), "client_encoding": "UTF8"}),
+            **(libpq_arguments(dsn, ours) | {"application_name": this_process(), "client_encoding": "UTF8"}),
             autocommit=True,
             # Statements are sent as they are: some cannot be prepared, and most run once.
             prepare_threshold=None,
@@ -63,11 +66,16 @@ def connect(
     except psycopg.Error as error:
         # The frames of the driver show the password.
         raise _unreachable(dsn, error) from None
+    connection.answer_limit_s = statement_limit_s + _ANSWER_GRACE_S if statement_limit_s else 0.0
+    return connection
 
 
-def arguments(dsn: Dsn, known: Collection[str], settings: Mapping[str, object]) -> dict[str, Any]:
-    """What libpq wants for `dsn`: parameters that are not among its `known` ones are settings of the session,
-    as they are for asyncpg. `settings` win over them."""
+def libpq_arguments(dsn: Dsn, settings: Mapping[str, object]) -> dict[str, Any]:
+    """What libpq wants for `dsn`: parameters that it does not know are settings of the session, as they are for
+    asyncpg. `settings` win over them."""
+    from psycopg.pq import Conninfo
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
     given = dict(dsn.parameters)
     session = {name: value for name, value in given.items() if name not in known} | dict(settings)
     options = [given.pop("options", ""), *(f"-c {name}={_escaped(value)}" for name, value in session.items())]
@@ -79,7 +87,7 @@ def arguments(dsn: Dsn, known: Collection[str], settings: Mapping[str, object]) 
         "user": dsn.user,
         "password": dsn.password,
         "dbname": dsn.database,
-        "options": " ".join(filter(None, options)),
+        "options": " ".join(filter(None, options)) or None,
     }
     return {name: value for name, value in parts.items() if value is not None}
 
