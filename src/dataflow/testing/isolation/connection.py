@@ -25,7 +25,6 @@ from dataflow.testing.errors import (
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
-from dataflow.testing.isolation.refusals import kept_in_transaction, refused, releases_guard
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog, shown
 
@@ -149,7 +148,7 @@ class TestConnection(_Connection):
         physical = self._usable()
         if kwargs.get("name"):
             self._reusable = False  # the name would be taken in the next test
-        read = self._started_unmeasured(query, "a prepared")
+        read = self._started_unmeasured(query)
         started = perf_counter()
         try:
             return told(await physical.prepare(query, **kwargs))
@@ -161,23 +160,20 @@ class TestConnection(_Connection):
     def cursor(self, query: str, *args: Any, **kwargs: Any) -> Any:
         """A cursor. What it takes is not measured."""
         physical = self._usable()
-        read = self._started_unmeasured(query, "a cursor on")
+        read = self._started_unmeasured(query)
         self.log.finished(read, perf_counter(), failed=True)
         return told(physical.cursor(query, *args, **kwargs))
 
     def transaction(self, **kwargs: Any) -> Any:
-        """A transaction block; inside the test's transaction it is a savepoint."""
+        """A transaction block."""
         physical = self._usable()
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
         return physical.transaction(**kwargs)
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Undo all that the test did on this connection so far; the isolating transaction stays open."""
-        if self._context.state is not ContextState.IN_TRANSACTION:
-            await self._usable().reset(timeout=timeout)
-            return
-        await self._run("execute", "ROLLBACK", (), {} if timeout is None else {"timeout": timeout})
+        """As asyncpg's: end the transaction of the code under test, and undo what it did to the session."""
+        await self._usable().reset(timeout=timeout)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -199,8 +195,6 @@ class TestConnection(_Connection):
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
-        elif read.controls_transaction:
-            query = kept_in_transaction(self._context, read, query)
         if self._context.timeout is not None:
             kwargs.setdefault("timeout", self._context.timeout)
         if physical.cancelling:
@@ -226,12 +220,10 @@ class TestConnection(_Connection):
         finally:
             self.log.finished(read, started, failed=failed)
 
-    def _started_unmeasured(self, query: str, words: str) -> Script:
+    def _started_unmeasured(self, query: str) -> Script:
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
-        elif read.commits is not None or read.rolls_back or releases_guard(self._context, read):
-            raise refused(self._context, f"{words} {' '.join(read.heads[0][:2]).upper()}")
         return read
 
     async def _settled(self, physical: PhysicalConnection) -> None:

@@ -22,6 +22,7 @@ from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.loops import LoopPools, RoomTerms
 from dataflow.testing.isolation.outcomes import not_begun, released
+from dataflow.testing.isolation.parking import Parking
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
 from dataflow.testing.isolation.reuse import BROKEN, answers, washed
@@ -57,6 +58,7 @@ class TDDDatabaseManager:
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
         self._beside = Beside(settings, self._chosen, self._room, who)
+        self._parking = Parking()
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
         self._polluted: tuple[Dsn, str] | None = None  # an address, and what happened there
@@ -242,6 +244,7 @@ class TDDDatabaseManager:
         self._drop_all()
         await self._beside.close_all()
         await self._pools.close_own()
+        self._parking.drop_all()
         self.release_server()
 
     def release_server(self) -> None:
@@ -249,6 +252,7 @@ class TDDDatabaseManager:
         self._drop_all()
         self._beside.drop_all()
         self._pools.drop_all()
+        self._parking.drop_all()
         self._chosen.release()
 
     def _dsn(self) -> Dsn:
@@ -262,11 +266,21 @@ class TDDDatabaseManager:
             min_size=min(1, settings.pool_max_size - 1),
             max_size=settings.pool_max_size,
             timeout=settings.pool_timeout,
+            keep=self._park,
         )
 
     async def _connect(self) -> PhysicalConnection:
+        server = await self.ensure_server()
+        while (parked := self._parking.take(server.dsn)) is not None:
+            connection = await self._chosen.resume(parked)
+            if connection is not None:
+                return connection
         async with self._room():
             return await self._chosen.connect()
+
+    def _park(self, connection: PhysicalConnection) -> bool:
+        current = self._chosen.current
+        return current is not None and self._parking.keep(connection, current.dsn)
 
     def _room(self) -> AbstractAsyncContextManager[None]:
         settings = self._settings()
