@@ -195,6 +195,8 @@ class TestConnection(_Connection):
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
+        elif read.controls_transaction and self._is_around(read):
+            return await self.around(query)
         if self._context.timeout is not None:
             kwargs.setdefault("timeout", self._context.timeout)
         if physical.cancelling:
@@ -219,6 +221,29 @@ class TestConnection(_Connection):
             raise
         finally:
             self.log.finished(read, started, failed=failed)
+
+    def _is_around(self, read: Script) -> bool:
+        """It is about a savepoint of the test's own transaction, which is around that of the code under test."""
+        if len(read.heads) != 1 or not read.savepoint_changes:
+            return False
+        ((change, name),) = read.savepoint_changes
+        if (change, name) == ("rollback", self._context.savepoint_name):
+            return True
+        return change != "set" and name in self.log.savepoints and not self.is_in_transaction()
+
+    async def around(self, sql: str) -> str:
+        """Run a statement about savepoints in the test's transaction itself. What the code under test has begun is
+        over when it goes back."""
+        physical = self._usable()
+        session = physical.session
+        goes_back = sql.split(maxsplit=1)[0].upper() == "ROLLBACK"
+        await physical.ask("; ".join([*([] if goes_back else session.settled()), sql]), self._context.timeout)
+        if goes_back:
+            session.enter()
+            physical.forget_transactions()
+            await physical.hear()
+        self.log.followed(sql)
+        return sql.split(maxsplit=1)[0].upper()
 
     def _started_unmeasured(self, query: str) -> Script:
         read = self.log.started(query)

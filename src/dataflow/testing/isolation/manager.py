@@ -271,8 +271,12 @@ class TDDDatabaseManager:
 
     async def _connect(self) -> PhysicalConnection:
         server = await self.ensure_server()
+        self._pools.abandon_dead()
         while (parked := self._parking.take(server.dsn)) is not None:
-            connection = await self._chosen.resume(parked)
+            try:
+                connection = await self._chosen.resume(parked)
+            finally:
+                self._parking.gone_on()
             if connection is not None:
                 return connection
         async with self._room():
@@ -287,7 +291,8 @@ class TDDDatabaseManager:
         return self._pools.room(
             RoomTerms(
                 settings.max_connections,
-                lambda: self._beside.open_size,
+                lambda: self._beside.open_size + self._parking.open_size,
+                self._parking.drop_one,
                 settings.pool_timeout,
                 lambda: self.active_contexts,
             )

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.relay import Parked
+from dataflow.testing.sandbox import wire
 
 # More than one is rarely needed at once; the others only cost the server memory.
 MOST = 4
@@ -23,11 +24,14 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: list[tuple[Dsn, Parked]] = []
+        self._leaving = 0
         self._pid = os.getpid()
         self._threads = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._parked)
+    @property
+    def open_size(self) -> int:
+        """How many there are, with those that go on just now."""
+        return len(self._parked) + self._leaving
 
     def keep(self, connection: PhysicalConnection, dsn: Dsn) -> bool:
         """Take the session out of the loop that ends; False where that cannot be, or there are enough."""
@@ -45,7 +49,7 @@ class Parking:
         return True
 
     def take(self, dsn: Dsn) -> Parked | None:
-        """A session of that address whose server has said nothing since."""
+        """A session of that address whose server has said nothing since; `gone_on` says that it has left."""
         with self._threads:
             if self._pid != os.getpid():
                 self._parked.clear()
@@ -53,23 +57,38 @@ class Parking:
                 if known == dsn:
                     del self._parked[place]
                     if _is_quiet(parked):
+                        self._leaving += 1
                         return parked
                     parked.sock.close()
                     break
         return None
+
+    def gone_on(self) -> None:
+        """What was taken is counted elsewhere from now on."""
+        with self._threads:
+            self._leaving -= 1
+
+    def drop_one(self) -> bool:
+        """Make room for another connection; False when there is nothing to drop."""
+        with self._threads:
+            if not self._parked:
+                return False
+            _dsn, parked = self._parked.pop(0)
+        self._hang_up(parked)
+        return True
 
     def drop_all(self) -> None:
         """Close what waits here; in a forked child without a word, since its parent has the same sessions."""
         with self._threads:
             parked, self._parked = self._parked, []
         for _dsn, each in parked:
-            with suppress(OSError):
-                if self._pid == os.getpid():
-                    each.sock.send(_TERMINATE)
-                each.sock.close()
+            self._hang_up(each)
 
-
-_TERMINATE = b"X\0\0\0\x04"
+    def _hang_up(self, parked: Parked) -> None:
+        with suppress(OSError):
+            if self._pid == os.getpid():
+                parked.sock.send(wire.TERMINATE)
+            parked.sock.close()
 
 
 def _is_quiet(parked: Parked) -> bool:

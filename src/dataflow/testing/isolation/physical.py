@@ -79,6 +79,11 @@ class PhysicalConnection(asyncpg.Connection):
             self.terminate()
             raise
 
+    async def hear(self) -> None:
+        """Let asyncpg know that it is in no transaction any more: it hears that when it has sent something."""
+        if self.is_in_transaction():
+            await self.execute("SELECT")
+
     @property
     def session(self) -> Session:
         """

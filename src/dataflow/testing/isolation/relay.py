@@ -85,6 +85,8 @@ class Relay(asyncio.Protocol):
             self._resume(parked)
         elif self.client is not None:
             self.client.feed(data)
+            if data == wire.TERMINATE:
+                self.real.write(data)  # the server ends the session
         elif not self._mute:
             self.real.write(data)
 

@@ -89,6 +89,7 @@ class TDDTransactionManager:
         try:
             await physical.ask(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}")
             physical.session.leave()
+            await physical.hear()
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
             raise _transaction_ended(connection, context) from error
@@ -106,9 +107,7 @@ class TDDTransactionManager:
         if connection.is_in_transaction():
             await connection.execute(sql)
         else:
-            session = connection.physical.session
-            await connection.physical.ask("; ".join([*session.settled(), sql]), context.timeout)
-            connection.log.savepoints.append(name)
+            await connection.around(sql)
         return name
 
     async def rollback_to_savepoint(
@@ -140,8 +139,7 @@ async def _savepoint(connection: TestConnection, context: TDDTestContext, action
         if connection.is_in_transaction() and name != context.savepoint_name:
             await connection.execute(sql)
         else:
-            await _outside(connection, context, sql)
-            connection.log.followed(sql)
+            await connection.around(sql)
     except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
         known = ", ".join((context.savepoint_name, *connection.log.savepoints))
         raise SavepointGone(
@@ -149,18 +147,6 @@ async def _savepoint(connection: TestConnection, context: TDDTestContext, action
             cause="it was released, or a rollback to an earlier savepoint took it along",
             remedy="rollback_to_savepoint without a name goes back to the start of the test",
         ) from error
-
-
-async def _outside(connection: TestConnection, context: TDDTestContext, sql: str) -> None:
-    """Run a statement about savepoints in the test's transaction itself, around that of the code under test."""
-    physical = connection.physical
-    session = physical.session
-    before = [] if sql.startswith("ROLLBACK") else session.settled()
-    await physical.ask("; ".join([*before, sql]), context.timeout)
-    session.enter()
-    if connection.is_in_transaction():
-        physical.forget_transactions()
-        await physical.execute("")  # asyncpg hears in which transaction it is when it has sent something
 
 
 def _transaction_ended(connection: TestConnection, context: TDDTestContext) -> TransactionEnded:

@@ -171,7 +171,11 @@ def _end(text: str, words: Sequence[str]) -> Statement | None:
 
 def _savepoint(text: str, words: Sequence[str]) -> Statement:
     rest = [word for word in words[1:] if word not in ("work", "transaction", "to", "savepoint")]
-    return Statement(text, Kind.SAVEPOINT, words=tuple(words), savepoint=rest[0] if rest else None)
+    return Statement(text, Kind.SAVEPOINT, words=tuple(words), savepoint=_name(rest[0]) if rest else None)
+
+
+def _name(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word
 
 
 def _prepare(text: str, words: Sequence[str]) -> Statement | None:

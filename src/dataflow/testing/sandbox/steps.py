@@ -192,6 +192,8 @@ def _savepoint(statement: Statement, now: Situation) -> Steps:
     if not now.state.explicit:
         return _refused(now, f"{statement.called} can only be used in transaction blocks")
     savepoints, name = list(now.state.savepoints), statement.savepoint or ""
+    if statement.words[0] != "savepoint" and name not in savepoints:
+        return _no_savepoint(statement, now)  # those around the transaction are not the driver's
     if statement.words[0] == "savepoint":
         savepoints.append(name)
     elif name in savepoints:
@@ -201,6 +203,14 @@ def _savepoint(statement: Statement, now: Situation) -> Steps:
             savepoints.pop()
     state = now.state._replace(savepoints=tuple(savepoints))
     return Steps((Send(statement.text, shown=True, after=state),), state)
+
+
+def _no_savepoint(statement: Statement, now: Situation) -> Steps:
+    if now.state.failed:
+        # Nothing but a way back is read now, and one that leads nowhere says so.
+        nowhere = '"' + (statement.savepoint or "").replace('"', '""') + ' "'
+        return Steps((Send(f"ROLLBACK TO SAVEPOINT {nowhere}"),), now.state, fails=True)
+    return _refused(now, f'savepoint "{statement.savepoint}" does not exist', "3B001")
 
 
 def _two_phase(statement: Statement, now: Situation) -> Steps:
@@ -262,8 +272,8 @@ def _discard_all(statement: Statement, now: Situation) -> Steps:
     return Steps(sends, now.state)
 
 
-def _refused(now: Situation, text: str) -> Steps:
-    return Steps((_said("EXCEPTION", "25P01", text),), now.state, fails=True)
+def _refused(now: Situation, text: str, sqlstate: str = "25P01") -> Steps:
+    return Steps((_said("EXCEPTION", sqlstate, text),), now.state, fails=True)
 
 
 def _said(level: str, sqlstate: str, text: str, hint: str = "") -> Send:

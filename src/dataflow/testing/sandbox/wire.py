@@ -19,6 +19,7 @@ class Move(NamedTuple):
 
 
 SYNC = b"S\x00\x00\x00\x04"
+TERMINATE = b"X\x00\x00\x00\x04"
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
