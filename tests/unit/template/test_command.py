@@ -73,7 +73,7 @@ def test_no_shell_reads_the_command(folder: Path) -> None:
 def test_a_failure_shows_status_and_the_last_lines_without_passwords(folder: Path) -> None:
     program = (
         "import sys\n"
-        "for n in range(40): print('line', n)\n"
+        "for n in range(40): print('line', n, flush=True)\n"
         "print('at postgresql://u:s3cret%2Fx@h/d, or s3cret/x', file=sys.stderr)\n"
         "sys.exit(3)"
     )
