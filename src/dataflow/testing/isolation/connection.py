@@ -232,8 +232,10 @@ class TestConnection(_Connection):
         return change != "set" and name in self.log.savepoints and not self.is_in_transaction()
 
     async def around(self, sql: str) -> str:
-        """Run a statement about savepoints in the test's transaction itself. What the code under test has begun is
-        over when it goes back."""
+        """Run a statement about savepoints in the test's transaction itself.
+
+        What the code under test has begun is over when it goes back.
+        """
         physical = self._usable()
         session = physical.session
         goes_back = sql.split(maxsplit=1)[0].upper() == "ROLLBACK"

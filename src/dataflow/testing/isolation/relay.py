@@ -1,8 +1,8 @@
 """Between asyncpg and its transport: what goes through the sandbox, and how a session outlives its event loop.
 
 asyncpg takes the loop that it works in as an argument. `RelayLoop` stands in for it while a connection is opened,
-delegates everything, and puts a `Relay` between the driver's protocol and the transport. A relay can be parked: the
-socket stays open while the loop ends, and in the next loop the greeting of the server is said again to a new
+delegates everything, and puts a `Relay` between the driver's protocol and the transport. A relay can be parked:
+the socket stays open while the loop ends, and in the next loop the greeting of the server is said again to a new
 connection of asyncpg, whose startup message is not sent.
 """
 
@@ -91,7 +91,7 @@ class Relay(asyncio.Protocol):
             self.real.write(data)
 
     def park(self) -> Parked | None:
-        """Take the session out of the loop; None where that cannot be: inside of TLS there is more than a socket."""
+        """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
         sock = self.real.get_extra_info("socket")
         if self.session is None or sock is None or self.real.get_extra_info("ssl_object") is not None:
             return None

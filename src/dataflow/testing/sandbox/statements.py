@@ -32,7 +32,8 @@ class Kind(enum.Enum):
 
 class Statement(NamedTuple):
     """
-    :param start: where it begins in its string. :param words: the first of them, in lower case. :param chain: AND CHAIN. :param read_only: it begins a
+    :param start: where it begins in its string.
+    :param words: the first of them, in lower case. :param chain: AND CHAIN. :param read_only: it begins a
         transaction that is. :param settings: what it sets until the end of the transaction.
     :param cursor: what it declares, unless WITH HOLD. :param savepoint: which it sets, releases or goes back to.
     """
@@ -207,7 +208,11 @@ def _setting(words: Sequence[str]) -> str:
 
 def _declare(text: str, words: Sequence[str]) -> Statement | None:
     hold = any(pair == ("with", "hold") for pair in pairwise(words))
-    return None if hold or len(words) < 2 else Statement(text, Kind.DECLARE, words=tuple(words), cursor=words[1])
+    return (
+        None
+        if hold or len(words) < 2
+        else Statement(text, Kind.DECLARE, words=tuple(words), cursor=_name(words[1]))
+    )
 
 
 def _lock(text: str, words: Sequence[str]) -> Statement:

@@ -16,6 +16,8 @@ RELEASE = "RELEASE SAVEPOINT dataflow_tdd"
 UNDO = "ROLLBACK TO SAVEPOINT dataflow_tdd"
 # Set before a transaction becomes one that only reads; going back to it is the one way to write again.
 _READS = "dataflow_tdd_reads"
+# How the names of savepoints begin that are around the transactions of drivers.
+_AROUND = ("dataflow_tdd", "sp_")
 # Does nothing, and has the tag of SET.
 _NO_SETTING = "SET LOCAL dataflow_tdd.nothing = ''"
 # Checks what is deferred, as a commit does, and lets later transactions begin as this one did.
@@ -28,6 +30,15 @@ BEGIN
     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
    WHERE c.condeferred;
   IF deferred IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || deferred || ' DEFERRED'; END IF;
+END $dataflow_tdd$
+"""
+_CLOSE = """
+DO $dataflow_tdd$
+DECLARE cursor_name text;
+BEGIN
+  FOR cursor_name IN SELECT name FROM pg_catalog.pg_cursors WHERE NOT is_holdable AND name IN ({names}) LOOP
+    EXECUTE pg_catalog.format('CLOSE %I', cursor_name);
+  END LOOP;
 END $dataflow_tdd$
 """
 _DISCARD_ALL = (
@@ -158,7 +169,8 @@ def _chained(sends: list[Send], state: State) -> Steps:
     begun = State(explicit=True)
     sends[-1] = sends[-1]._replace(after=begun)
     sends.append(Send(SAVEPOINT))
-    if state.read_only and not state.failed:  # the server forgets it with what failed
+    # Where it failed outside of a savepoint, the server forgets that it only read.
+    if state.read_only and (not state.failed or set(state.savepoints) != {_READS}):
         reading = _reading(begun)
         sends += (send._replace(shown=False) for send in reading.sends)
         begun = reading.state
@@ -180,10 +192,11 @@ def _end_of_nothing(statement: Statement, now: Situation, tag: str) -> Steps:
 
 def end_of_transaction(now: Situation) -> list[str]:
     """What a commit does besides keeping what was written."""
-    done = [f"ROLLBACK TO SAVEPOINT {_READS}"] if now.state.read_only else []
-    if now.checks:
-        done.append(CHECK)
-    done += [f"CLOSE {cursor}" for cursor in now.state.cursors]
+    check = [CHECK] if now.checks else []
+    # What was checked before it goes back is checked again, in a transaction that may write.
+    done = [*check, f"ROLLBACK TO SAVEPOINT {_READS}", *check] if now.state.read_only else check
+    if now.state.cursors:
+        done.append(_CLOSE.replace("{names}", ", ".join(map(_literal, now.state.cursors))))
     done += [_restore(name) for name in now.state.saved]
     return done
 
@@ -206,9 +219,12 @@ def _savepoint(statement: Statement, now: Situation) -> Steps:
 
 
 def _no_savepoint(statement: Statement, now: Situation) -> Steps:
+    if now.state.failed and statement.words[0] == "release":
+        return Steps((Send(statement.text, shown=True),), now.state)  # nothing but a way back is read now
     if now.state.failed:
         # Nothing but a way back is read now, and one that leads nowhere says so.
-        nowhere = '"' + (statement.savepoint or "").replace('"', '""') + ' "'
+        name = statement.savepoint or ""
+        nowhere = _identifier(f"{name} ") if name.startswith(_AROUND) else _identifier(name)
         return Steps((Send(f"ROLLBACK TO SAVEPOINT {nowhere}"),), now.state, fails=True)
     return _refused(now, f'savepoint "{statement.savepoint}" does not exist', "3B001")
 
@@ -284,18 +300,26 @@ def _said(level: str, sqlstate: str, text: str, hint: str = "") -> Send:
 
 
 def _save(setting: str) -> str:
-    """Keep what a setting is, in a setting of ours."""
+    """Keep what a setting is, in a setting of ours. What is kept goes with it where it is rolled back itself."""
     name, kept = _literal(setting), _literal(f"dataflow_tdd.{setting}")
-    return f"SELECT pg_catalog.set_config({kept}, pg_catalog.current_setting({name}, true), false)"
+    return f"SELECT pg_catalog.set_config({kept}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false)"
 
 
 def _restore(setting: str) -> str:
     name, kept = _literal(setting), _literal(f"dataflow_tdd.{setting}")
-    return f"SELECT pg_catalog.set_config({name}, pg_catalog.current_setting({kept}, true), false)"
+    return (
+        "SELECT CASE WHEN pg_catalog.starts_with(was, '=') THEN"
+        f" pg_catalog.set_config({name}, pg_catalog.substr(was, 2), false) END, pg_catalog.set_config({kept}, '', false)"
+        f" FROM (SELECT pg_catalog.current_setting({kept}, true) AS was OFFSET 0) AS kept"
+    )
 
 
 def _literal(text: str) -> str:
     return "'" + text.strip('"').replace("'", "''") + "'"
+
+
+def _identifier(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 _MAKERS = {

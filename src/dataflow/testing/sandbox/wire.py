@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _INT = struct.Struct("!I")
+_ROWS = b"Dd"
 _HEAD = 5  # the type, and the length, which counts itself
 
 
@@ -74,18 +75,34 @@ def has_one(stream: bytearray) -> bool:
     return len(stream) >= _HEAD and len(stream) > _INT.unpack_from(stream, 1)[0]
 
 
-def cut(stream: bytearray) -> Iterator[tuple[int, bytes]]:
-    """The whole messages at the beginning of a stream, with their types; what is left stays in it."""
+def cut(stream: bytearray, *, rows_together: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The whole messages at the beginning of a stream, with their types; what is left stays in it.
+
+    :param rows_together: rows that follow one another, or data of a COPY, come as if they were one message.
+    """
     position = 0
     try:
         while len(stream) - position >= _HEAD:
             end = position + 1 + _INT.unpack_from(stream, position + 1)[0]
             if end > len(stream):
                 break
-            yield stream[position], bytes(stream[position:end])
+            kind = stream[position]
+            if rows_together and kind in _ROWS:
+                end = _end_of_run(stream, end, kind)
+            yield kind, bytes(stream[position:end])
             position = end
     finally:
         del stream[:position]
+
+
+def _end_of_run(stream: bytearray, end: int, kind: int) -> int:
+    size = len(stream)
+    while size - end >= _HEAD and stream[end] == kind:
+        following = end + 1 + _INT.unpack_from(stream, end + 1)[0]
+        if following > size:
+            break
+        end = following
+    return end
 
 
 def names(body: bytes, count: int, start: int = _HEAD) -> tuple[list[bytes], int]:
