@@ -25,8 +25,9 @@ from dataflow.testing.errors import (
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
+from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended
 from dataflow.testing.isolation.sql import Script, quote_identifier
-from dataflow.testing.isolation.statements import StatementLog, shown
+from dataflow.testing.isolation.statements import StatementLog
 
 # What these leave behind in the client outlives a rollback, so the connection is not used again afterwards.
 _CLIENT_STATE = frozenset(
@@ -116,6 +117,10 @@ class TestConnection(_Connection):
         return self._physical
 
     @property
+    def test_id(self) -> str:
+        return self._context.test_id
+
+    @property
     def in_its_loop(self) -> bool:
         return asyncio.get_running_loop() is self._loop
 
@@ -195,8 +200,11 @@ class TestConnection(_Connection):
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
-        elif read.controls_transaction and self._is_around(read):
-            return await self.around(query)
+        else:
+            if not physical.isolated:
+                raise transaction_ended(self.test_id, self.log)
+            if read.controls_transaction and self._is_around(read):
+                return await self.around(query)
         if self._context.timeout is not None:
             kwargs.setdefault("timeout", self._context.timeout)
         if physical.cancelling:
@@ -215,7 +223,7 @@ class TestConnection(_Connection):
             raise self._lost() from error  # the server's last words came while nobody asked
         except asyncpg.PostgresError as error:
             if isinstance(error, asyncpg.InFailedSQLTransactionError):
-                self._explain_abort(error)
+                explain_abort(error, self._context.test_id, self.log.failed)
             else:
                 self.log.failed = query
             raise
@@ -251,6 +259,8 @@ class TestConnection(_Connection):
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
+        elif not self.physical.isolated:
+            raise transaction_ended(self.test_id, self.log)
         return read
 
     async def _settled(self, physical: PhysicalConnection) -> None:
@@ -278,34 +288,13 @@ class TestConnection(_Connection):
             raise self._lost()
         return physical
 
-    def _explain_abort(self, error: asyncpg.InFailedSQLTransactionError) -> None:
-        """Add what the server does not say; it is the second error that people see, and not the first."""
-        first = self.log.failed
-        statement = f" since this statement failed: {shown(first)}" if first is not None else ""
-        error.add_note(
-            f"the transaction of {self._context.test_id} is aborted{statement}\n"
-            "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
-        )
-
     def _lost(self) -> ConnectionLost:
-        return ConnectionLost(
-            f"the connection of {self._context.test_id} is closed",
-            cause=f"the test closed it, or the server ended it (last statement: {self.log.last_shown or 'none'})",
-            remedy="the next test gets a new one; look at the server's log if nobody closed this one",
-        )
+        return lost(self.test_id, self.log)
 
     def timed_out(self, query: str, started: float, given: float | None) -> StatementTimeout:
-        """What to raise for a statement that ran past its limit.
-
-        :param given: the limit of the call itself, in seconds.
-        """
-        limit = given or self._context.timeout or self._limit
-        return StatementTimeout(
-            f"{self._context.test_id}: cancelled after {perf_counter() - started:.1f} s "
-            f"(limit {limit:g} s): {shown(query)}",
-            cause="a slow query, or a lock that another connection holds",
-            remedy="make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit",
-            option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+        """What to raise for a statement that ran past its limit. :param given: of the call itself, in seconds."""
+        return timed_out(
+            self.test_id, query, perf_counter() - started, given or self._context.timeout or self._limit
         )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import enum
 import itertools
 import secrets
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContext
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
+
+T = TypeVar("T")
 
 ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -138,6 +141,18 @@ def _isolation_level(text: str) -> str:
 
 def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def named(held: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """By name; a second one of the same name is ``name#2``."""
+    found: dict[str, T] = {}
+    for wanted, each in held:
+        name, number = wanted, 1
+        while name in found:
+            number += 1
+            name = f"{wanted}#{number}"
+        found[name] = each
+    return found
 
 
 _current: ContextVar[TDDTestContext | None] = ContextVar("dataflow_tdd_context", default=None)

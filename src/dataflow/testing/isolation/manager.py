@@ -19,7 +19,7 @@ from dataflow.testing.isolation.beside import Beside
 from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
 from dataflow.testing.isolation.connecting import read_address
 from dataflow.testing.isolation.connection import TestConnection
-from dataflow.testing.isolation.context import ContextState, TDDTestContext
+from dataflow.testing.isolation.context import ContextState, TDDTestContext, named
 from dataflow.testing.isolation.loops import LoopPools, RoomTerms
 from dataflow.testing.isolation.outcomes import not_begun, released
 from dataflow.testing.isolation.parking import Parking
@@ -75,17 +75,9 @@ class TDDDatabaseManager:
 
     @property
     def active_connections(self) -> Mapping[str, TestConnection]:
-        """The open connections that tests hold now, by test id (a second one of the same id is ``id#2``)."""
-        named: dict[str, TestConnection] = {}
-        for context, (connection, _pool) in list(self._active.items()):
-            if connection.is_closed():
-                continue
-            name, number = context.test_id, 1
-            while name in named:
-                number += 1
-                name = f"{context.test_id}#{number}"
-            named[name] = connection
-        return MappingProxyType(named)
+        """The open connections that tests hold now, by test id; a second one of the same id is ``id#2``."""
+        held = [(context.test_id, connection) for context, (connection, _pool) in list(self._active.items())]
+        return MappingProxyType(named((name, each) for name, each in held if not each.is_closed()))
 
     @property
     def active_contexts(self) -> tuple[TDDTestContext, ...]:
@@ -272,19 +264,14 @@ class TDDDatabaseManager:
     async def _connect(self) -> PhysicalConnection:
         server = await self.ensure_server()
         self._pools.abandon_dead()
-        while (parked := self._parking.take(server.dsn)) is not None:
-            try:
-                connection = await self._chosen.resume(parked)
-            finally:
-                self._parking.gone_on()
-            if connection is not None:
-                return connection
+        if (connection := await self._parking.go_on(server.dsn, self._chosen.resume)) is not None:
+            return connection
         async with self._room():
             return await self._chosen.connect()
 
     def _park(self, connection: PhysicalConnection) -> bool:
-        current = self._chosen.current
-        return current is not None and self._parking.keep(connection, current.dsn)
+        server = self._chosen.current
+        return server is not None and self._parking.keep(connection, server.dsn)
 
     def _room(self) -> AbstractAsyncContextManager[None]:
         settings = self._settings()

@@ -6,6 +6,7 @@ import logging
 import os
 import selectors
 import threading
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from dataflow.testing.dsn import Dsn
@@ -48,8 +49,22 @@ class Parking:
         log.debug("parked a connection")
         return True
 
-    def take(self, dsn: Dsn) -> Parked | None:
-        """A session of that address whose server has said nothing since; `gone_on` says that it has left."""
+    async def go_on(
+        self, dsn: Dsn, resume: Callable[[Parked], Awaitable[PhysicalConnection | None]]
+    ) -> PhysicalConnection | None:
+        """A connection over a session of that address, if there is one that lives."""
+        while (parked := self._take(dsn)) is not None:
+            try:
+                connection = await resume(parked)
+            finally:
+                with self._threads:
+                    self._leaving -= 1
+            if connection is not None:
+                return connection
+        return None
+
+    def _take(self, dsn: Dsn) -> Parked | None:
+        """One whose server has said nothing since."""
         with self._threads:
             if self._pid != os.getpid():
                 self._parked.clear()
@@ -62,11 +77,6 @@ class Parking:
                     parked.sock.close()
                     break
         return None
-
-    def gone_on(self) -> None:
-        """What was taken is counted elsewhere from now on."""
-        with self._threads:
-            self._leaving -= 1
 
     def drop_one(self) -> bool:
         """Make room for another connection; False when there is nothing to drop."""
@@ -85,10 +95,10 @@ class Parking:
             self._hang_up(each)
 
     def _hang_up(self, parked: Parked) -> None:
-        with suppress(OSError):
-            if self._pid == os.getpid():
+        if self._pid == os.getpid():
+            with suppress(OSError):  # it may have ended
                 parked.sock.send(wire.TERMINATE)
-            parked.sock.close()
+        parked.sock.close()
 
 
 def _is_quiet(parked: Parked) -> bool:

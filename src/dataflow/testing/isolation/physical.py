@@ -93,6 +93,11 @@ class PhysicalConnection(asyncpg.Connection):
             raise asyncpg.InterfaceError("connection is closed")
         return self.relay.session
 
+    @property
+    def isolated(self) -> bool:
+        """The transaction that is never committed is open."""
+        return not self.is_closed() and self.session.isolated
+
     async def ask(self, sql: str, timeout: float | None = None) -> list[tuple[str | None, ...]]:
         """Send a Query around the sandbox; returns the rows, as text.
 

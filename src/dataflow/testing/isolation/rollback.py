@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncpg
 
-from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionEnded, TransactionError
+from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionError
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
 
 # Locks of the session, and what it knows of sequences, outlive a rollback; they go in the same round trip.
@@ -92,7 +93,7 @@ class TDDTransactionManager:
             await physical.hear()
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
-            raise _transaction_ended(connection, context) from error
+            raise transaction_ended(context.test_id, connection.log) from error
 
     def forget(self, context: TDDTestContext) -> None:
         """Drop what is known of a context whose connection is gone."""
@@ -147,16 +148,6 @@ async def _savepoint(connection: TestConnection, context: TDDTestContext, action
             cause="it was released, or a rollback to an earlier savepoint took it along",
             remedy="rollback_to_savepoint without a name goes back to the start of the test",
         ) from error
-
-
-def _transaction_ended(connection: TestConnection, context: TDDTestContext) -> TransactionEnded:
-    return TransactionEnded(
-        f"{context.test_id}: it left the transaction that isolates it "
-        f"(last statement: {connection.log.last_shown or 'none'})",
-        cause="a COMMIT or ROLLBACK that this library did not see, for example in a prepared statement",
-        remedy="write transactions as `async with connection.transaction():`; "
-        "rows committed by this test may still be in the database",
-    )
 
 
 def not_clean(problem: str) -> DatabaseNotClean:

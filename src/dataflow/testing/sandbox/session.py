@@ -76,6 +76,11 @@ class Session:
         self._talk.deferred = value
 
     @property
+    def isolated(self) -> bool:
+        """What drivers do is in the transaction."""
+        return self.inside and not self.lost
+
+    @property
     def busy(self) -> bool:
         """The server has not answered yet."""
         return self._exchange is not None
@@ -107,7 +112,7 @@ class Session:
 
     def leave(self) -> None:
         """It was ended."""
-        self.inside = self._talk.defers = False
+        self.inside = self.lost = self._talk.defers = False
         self._forget()
 
     def _forget(self) -> None:
@@ -162,10 +167,10 @@ class Session:
         else:
             exchange = self._exchange
             if exchange is None:
-                exchange = self._exchange = Exchange(driver, driver.state if self.inside else _AS_IT_IS)
-                if not self.inside:
+                exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
+                if not self.isolated:
                     self._talk.awaited.append(Awaited(b"Z", last=True))
-            if self.inside:
+            if exchange.planned is not _AS_IT_IS:
                 forward(self._talk, exchange, message)
             else:
                 exchange.ended = kind in _ENDS
@@ -246,10 +251,10 @@ class Session:
         said += _released(exchange)
         driver = exchange.driver
         status = message[5:6]
-        if not self.inside or driver.state is _AS_IT_IS:
+        self.lost = self.lost or (self.inside and status == b"I")
+        if not self.isolated or driver.state is _AS_IT_IS:
             said.append(message)
             return
-        self.lost = self.lost or status == b"I"
         if driver.state.explicit:
             driver.state = driver.state._replace(failed=status == b"E")
             if exchange.failed:

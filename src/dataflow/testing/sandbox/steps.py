@@ -299,19 +299,24 @@ def _said(level: str, sqlstate: str, text: str, hint: str = "") -> Send:
     return Send(f"DO $dataflow_tdd$ BEGIN RAISE {level} USING {using}; END $dataflow_tdd$", warns=True)
 
 
+_SAVE = """
+SELECT pg_catalog.set_config({kept}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false)
+"""
+_RESTORE = """
+SELECT CASE WHEN pg_catalog.starts_with(was, '=')
+            THEN pg_catalog.set_config({name}, pg_catalog.substr(was, 2), false) END,
+       pg_catalog.set_config({kept}, '', false)
+  FROM (SELECT pg_catalog.current_setting({kept}, true) AS was OFFSET 0) AS kept
+"""
+
+
 def _save(setting: str) -> str:
     """Keep what a setting is, in a setting of ours. What is kept goes with it where it is rolled back itself."""
-    name, kept = _literal(setting), _literal(f"dataflow_tdd.{setting}")
-    return f"SELECT pg_catalog.set_config({kept}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false)"
+    return _SAVE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
 
 
 def _restore(setting: str) -> str:
-    name, kept = _literal(setting), _literal(f"dataflow_tdd.{setting}")
-    return (
-        "SELECT CASE WHEN pg_catalog.starts_with(was, '=') THEN"
-        f" pg_catalog.set_config({name}, pg_catalog.substr(was, 2), false) END, pg_catalog.set_config({kept}, '', false)"
-        f" FROM (SELECT pg_catalog.current_setting({kept}, true) AS was OFFSET 0) AS kept"
-    )
+    return _RESTORE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,47 @@
+"""What a test's connection says when something does not go on. Pure."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from dataflow.testing.errors import ConnectionLost, StatementTimeout, TransactionEnded
+from dataflow.testing.isolation.statements import StatementLog, shown
+
+
+def transaction_ended(test_id: str, log: StatementLog) -> TransactionEnded:
+    """The server says that the transaction is over, though no statement that was seen has ended it."""
+    return TransactionEnded(
+        f"{test_id}: it left the transaction that isolates it (last statement: {log.last_shown or 'none'})",
+        cause="a COMMIT or ROLLBACK that this library did not see",
+        remedy="write transactions as `async with connection.transaction():`; "
+        "rows committed by this test may still be in the database",
+    )
+
+
+def lost(test_id: str, log: StatementLog) -> ConnectionLost:
+    return ConnectionLost(
+        f"the connection of {test_id} is closed",
+        cause=f"the test closed it, or the server ended it (last statement: {log.last_shown or 'none'})",
+        remedy="the next test gets a new one; look at the server's log if nobody closed this one",
+    )
+
+
+def timed_out(test_id: str, query: str, after_s: float, limit_s: float) -> StatementTimeout:
+    return StatementTimeout(
+        f"{test_id}: cancelled after {after_s:.1f} s (limit {limit_s:g} s): {shown(query)}",
+        cause="a slow query, or a lock that another connection holds",
+        remedy="make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit",
+        option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+    )
+
+
+def explain_abort(error: asyncpg.InFailedSQLTransactionError, test_id: str, first: str | None) -> None:
+    """Add what the server does not say; it is the second error that people see, and not the first.
+
+    :param first: the statement that failed first, if known.
+    """
+    statement = f" since this statement failed: {shown(first)}" if first is not None else ""
+    error.add_note(
+        f"the transaction of {test_id} is aborted{statement}\n"
+        "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
+    )
