@@ -25,7 +25,7 @@ from dataflow.testing.isolation.outcomes import not_begun, released
 from dataflow.testing.isolation.parking import Parking
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
-from dataflow.testing.isolation.reuse import BROKEN, answers, washed
+from dataflow.testing.isolation.reuse import BROKEN, answers, made_ready
 from dataflow.testing.isolation.rollback import TDDTransactionManager, not_clean
 from dataflow.testing.masking import mask
 
@@ -76,7 +76,7 @@ class TDDDatabaseManager:
     @property
     def active_connections(self) -> Mapping[str, TestConnection]:
         """The open connections that tests hold now, by test id; a second one of the same id is ``id#2``."""
-        held = [(context.test_id, connection) for context, (connection, _pool) in list(self._active.items())]
+        held = ((context.test_id, connection) for context, (connection, _) in list(self._active.items()))
         return MappingProxyType(named((name, each) for name, each in held if not each.is_closed()))
 
     @property
@@ -302,12 +302,7 @@ class TDDDatabaseManager:
         context.detach()
         physical, reusable = connection.detach()
         try:
-            if reusable:
-                reusable = not physical.is_in_transaction() and not physical.cancelling
-            if reusable and connection.log.outside:
-                reusable = await washed(physical)
-            if reusable and connection.log.schema_changed:
-                await physical.reload_schema_state()  # cached plans may name tables that are gone
+            reusable = reusable and await made_ready(physical, connection.log)
         except BaseException:
             reusable = False
             raise
@@ -322,10 +317,9 @@ class TDDDatabaseManager:
         in_its_loop = connection.in_its_loop
         physical = connection.retire()
         if physical.is_closed() or not in_its_loop:
-            self._chosen.suspect = True
             self._transactions.forget(context)
             connection.forbid_reuse()
-            terminate(physical)
+            self._lost(physical)
             return None
         try:
             if physical.cancelling:
@@ -336,9 +330,12 @@ class TDDDatabaseManager:
             connection.forbid_reuse()
             return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
         except (*BROKEN, TimeoutError):
-            self._chosen.suspect = True
-            terminate(physical)
+            self._lost(physical)
         return None
+
+    def _lost(self, physical: PhysicalConnection) -> None:
+        self._chosen.suspect = True
+        terminate(physical)
 
     def _drop_all(self) -> None:
         for context in list(self._active):
