@@ -87,6 +87,10 @@ class Exchange:
     moves: tuple[wire.Move, ...] = ()
 
 
+_BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}
+_IDLE = State()
+
+
 class Conversation:
     """What was sent to the server, and is awaited from it.
 
@@ -118,6 +122,19 @@ class Conversation:
             self.put(wire.execute(_OURS), awaited(send))
             self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
 
+    def begin(self, *, spare_unnamed: bool) -> None:
+        """Before the first statement of a transaction, apart from it.
+
+        :param spare_unnamed: a Query would take the unnamed statement of the driver away.
+        """
+        mark, self.mark = self.mark, Mark.USED
+        if mark is Mark.FRESH:
+            return
+        if spare_unnamed:
+            self.inject(Send(sql) for sql in mark.value)
+        else:
+            self.put(_BEGINS[mark], Awaited(b"Z", shown=False))
+
     def before(self) -> list[Send]:
         """Before the first statement of a transaction."""
         sends = [Send(sql) for sql in self.mark.value]
@@ -126,7 +143,7 @@ class Conversation:
 
     def behind(self, state: State) -> list[Send]:
         """Behind the last statement of one that nobody has begun, and nobody ends."""
-        if state.explicit:
+        if state.explicit or (state == _IDLE and not self.checks):
             return []
         ends = end_of_transaction(Situation(state, True, self.checks))
         return [Send(sql, after=State(), broken=State()) for sql in ends]

@@ -22,17 +22,26 @@ def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     elif not exchange.refused:
         if not exchange.begun and kind not in _FREE:
             exchange.begun = True
-            talk.inject([] if exchange.planned.explicit else talk.before())
+            if not exchange.planned.explicit:
+                talk.begin(spare_unnamed=_uses_unnamed(message))
         _HANDLERS.get(kind, _other)(talk, exchange, message)
+
+
+def _uses_unnamed(message: bytes) -> bool:
+    """It binds, or describes, the unnamed statement of an earlier exchange."""
+    kind = message[:1]
+    if kind == b"B":
+        return wire.names(message, 2)[0][1] == b""
+    return kind != b"P"
 
 
 def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
     script = read(message[5:-1].decode("utf-8", "surrogateescape"))
     talk.note(script)
-    if not exchange.planned.explicit and not exchange.begun and (before := talk.before()):
+    if not exchange.planned.explicit and not exchange.begun:
         # Apart from the rest, of which nothing is done if it cannot be parsed.
-        talk.put(joined(before), Awaited(b"Z", shown=False))
+        talk.begin(spare_unnamed=False)
     if script.matters:
         _rewritten(talk, exchange, script)
         return
