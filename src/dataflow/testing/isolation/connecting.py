@@ -58,6 +58,7 @@ async def connect(
             )
             connection._loop = asyncio.get_running_loop()
             connection.relay = loop.relay
+            connection.arguments = dsn.asyncpg_arguments()
             log.debug("connected to %s", dsn)
             return connection
         except _RETRIED as error:

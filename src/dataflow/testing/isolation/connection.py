@@ -26,6 +26,7 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
 from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended
+from dataflow.testing.isolation.sharing import SharedConnection, Sharing, joining
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog
 
@@ -51,6 +52,8 @@ _STATEMENT_METHODS = (
     "fetchmany",
     "copy_from_query",
 )
+# Seconds that a connection waits for another one of its test.
+_TURN_LIMIT_S = 5.0
 _COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 
@@ -78,6 +81,7 @@ class TestConnection(_Connection):
         self._context = context
         self._limit = limit
         self._reusable = True
+        self._sharing: Sharing | None = None
         self.opened = False
         self.log = StatementLog(context.savepoint_name)
         if context.timeout is not None:
@@ -89,6 +93,8 @@ class TestConnection(_Connection):
         A task that goes on must not send anything between the end of the test's transaction and the next test.
         """
         physical = self.physical
+        if self._sharing is not None:
+            self._sharing.end()
         self._physical, self._retired = None, physical
         physical.handle = None
         physical.disown()
@@ -119,6 +125,20 @@ class TestConnection(_Connection):
     @property
     def test_id(self) -> str:
         return self._context.test_id
+
+    @property
+    def sharing(self) -> Sharing:
+        """Other connections: in the transaction of the test, or to the database that it has."""
+        physical = self._usable()
+        if self._sharing is None:
+            assert physical.relay is not None, "it is the connection of a test"
+            limit_s = min(self._limit / 2, _TURN_LIMIT_S)
+            if (database := self._context.database) is not None:
+                self._sharing = Sharing(database.connect, limit_s)
+            else:
+                joins = joining(physical.relay, physical.arguments, limit_s)
+                self._sharing = Sharing(joins, limit_s, SharedConnection)
+        return self._sharing
 
     @property
     def in_its_loop(self) -> bool:

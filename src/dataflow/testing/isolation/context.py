@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContext
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
 
@@ -92,6 +94,22 @@ class TDDTestContext:
             remedy="connection = await get_database_manager().get_test_connection(context), "
             "or use the fixture tdd_test_context",
         )
+
+    async def connect(self, **arguments: Any) -> asyncpg.Connection:
+        """Another connection of asyncpg, in the transaction of the test; closed with the test at the latest.
+
+        For code that wants one of its own, such as SQLAlchemy's ``create_async_engine("postgresql+asyncpg://",
+        async_creator=context.connect)``. Connections of one test take turns. Of a test that is isolated by a
+        database it is one to that.
+
+        :param arguments: for `asyncpg.connect`, besides the address.
+        """
+        return await self.connection.sharing.connect(**arguments)
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """A pool of asyncpg, whose connections are as those of `connect`; closed with the test."""
+        return self.connection.sharing.pool
 
     def attach(self, connection: TestConnection) -> None:
         self._connection = connection

@@ -21,9 +21,10 @@ class PhysicalConnection(asyncpg.Connection):
     """A connection to the server; it serves one test after the other.
 
     :ivar relay: between it and the server; None for a plain connection.
+    :ivar arguments: with which it was opened.
     """
 
-    __slots__ = ("_own_config", "handle", "pid", "relay")
+    __slots__ = ("_own_config", "arguments", "handle", "pid", "relay")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -35,6 +36,7 @@ class PhysicalConnection(asyncpg.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.relay: Relay | None = None
+        self.arguments: dict[str, Any] = {}
         self._own_config: Any = self._config
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()

@@ -48,6 +48,7 @@ class Relay(asyncio.Protocol):
         self._heard = bytearray()
         self._parked = parked
         self._mute = False
+        self._patience: Patience | None = None
 
     # From the real transport
 
@@ -87,8 +88,18 @@ class Relay(asyncio.Protocol):
             self.client.feed(data)
             if data == wire.TERMINATE:
                 self.real.write(data)  # the server ends the session
+            elif self._patience is not None:
+                self._patience.watch()
         elif not self._mute:
             self.real.write(data)
+
+    def wait_at_most(self, limit_s: float | None) -> None:
+        """From now on the driver's turn may have to wait for others. :param limit_s: seconds; None: no more."""
+        if self._patience is not None:
+            self._patience.end()
+        self._patience = None
+        if limit_s is not None and self.client is not None:
+            self._patience = Patience(self.client, asyncio.get_running_loop(), limit_s)
 
     def park(self) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
@@ -121,6 +132,38 @@ class Relay(asyncio.Protocol):
         parked.session.send_to(self.real.write)
         self._take(parked.session)
         asyncio.get_running_loop().call_soon(self.inner.data_received, parked.greeting)
+
+
+class Patience:
+    """A driver waits for its turn so long, in seconds, and no longer."""
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        self._client = client
+        self._loop = loop
+        self._limit_s = limit_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """It has sent something; what it waited for before is over."""
+        self.end()
+        if self._client.waits:
+            self._timer = self._loop.call_later(self._limit_s, self._give_up)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._client.refuse(
+            {
+                "S": "ERROR",
+                "V": "ERROR",
+                "C": "55P03",
+                "M": f"waited {self._limit_s:g} s for the transaction that another connection of the test began",
+                "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
+            }
+        )
 
 
 class Answer:

@@ -57,7 +57,7 @@ class Driver:
 
     :ivar deliver: is given what the server says to it. :ivar incoming: what it sent, and was not forwarded yet.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
-        :ivar portals: likewise.
+        :ivar portals: likewise. :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
 
     deliver: Callable[[bytes], None]
@@ -65,6 +65,7 @@ class Driver:
     incoming: bytearray = field(default_factory=bytearray)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
+    skipping: bool = False
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ one at a time, and while one driver is in a transaction the others wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, joined
@@ -33,7 +33,21 @@ class Client:
     def feed(self, data: bytes | memoryview) -> None:
         """What the driver sends."""
         self._driver.incoming += data
+        if self._driver.skipping:
+            _skip(self._driver)
         self._session.work()
+
+    @property
+    def waits(self) -> bool:
+        """For its turn: others are at work."""
+        return bool(self._driver.incoming)
+
+    def refuse(self, error: Mapping[str, str]) -> None:
+        """Let it wait no longer: it is told that its statement failed. :param error: fields, by their letters."""
+        driver = self._driver
+        driver.deliver(wire.error(error))
+        driver.skipping = True
+        _skip(driver)
 
     def close(self) -> None:
         """It went away; its transaction is undone."""
@@ -275,6 +289,14 @@ class Session:
             while len(self._talk.awaited) > 1:
                 del self._talk.awaited[1]
             exchange.ended = False
+
+
+def _skip(driver: Driver) -> None:
+    """Drop what it sent up to the end of an exchange that was refused."""
+    while driver.skipping and (message := wire.first(driver.incoming)) is not None:
+        if message[:1] in _ENDS:
+            driver.skipping = False
+            driver.deliver(wire.ready(b"I"))
 
 
 def _nobody(_said: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 _INT = struct.Struct("!I")
@@ -131,6 +131,11 @@ def fields(said: bytes) -> dict[str, str]:
     """The fields of an ErrorResponse or NoticeResponse, by their letters."""
     parts = said[_HEAD:].split(b"\0")
     return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts if part}
+
+
+def error(fields: Mapping[str, str]) -> bytes:
+    """An ErrorResponse with these fields, by their letters."""
+    return message(b"E", b"".join(f"{letter}{text}\0".encode() for letter, text in fields.items()) + b"\0")
 
 
 def moved(said: bytes, moves: Iterable[Move]) -> bytes:
