@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import overhead, resets, startup
+from benchmarks import overhead, resets, startup, statements
 from benchmarks.setting import describe_machine, scratch
 
-BENCHMARKS = {"overhead": overhead.run, "startup": startup.run, "resets": resets.run}
+BENCHMARKS = {
+    "overhead": overhead.run,
+    "startup": startup.run,
+    "resets": resets.run,
+    "statements": statements.run,
+}
 
 
 def main(names: list[str]) -> int:

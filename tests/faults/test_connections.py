@@ -145,9 +145,9 @@ async def _prepared(connection):
 
 
 async def _cursor(connection):
-    await connection.fetchval("SELECT 1")
-    async for _ in connection.cursor("SELECT pg_sleep(60)"):
-        pass
+    async with connection.transaction():
+        async for _ in connection.cursor("SELECT pg_sleep(60)"):
+            pass
 
 
 async def _many(connection):
@@ -177,9 +177,9 @@ async def test_prepared_statements_cursors_and_blocks_have_the_limit_of_the_cont
 
 async def test_a_test_waits_for_a_lock_of_another_in_bounded_time(tdd):
     async with tdd.test_context("holder") as holder, tdd.test_context("waiter") as waiter:
-        await holder.connection.execute("LOCK TABLE item")
+        await holder.connection.execute("BEGIN; LOCK TABLE item; COMMIT")  # held until the end of the test
         with pytest.raises(StatementTimeout, match="a lock that another connection holds"):
-            await waiter.connection.execute("LOCK TABLE item", timeout=0.3)
+            await waiter.connection.execute("BEGIN; LOCK TABLE item", timeout=0.3)
     await works(tdd)
 
 

@@ -43,19 +43,23 @@ def test_each_misbehaviour_is_refused_or_undone_and_the_next_test_is_clean(with_
     outcome = with_schema.run(
         HEAD
         + """
-    @pytest.mark.parametrize("words", ["COMMIT", "END", "SELECT 1; COMMIT", "PREPARE TRANSACTION 'x'"])
+    @pytest.mark.parametrize("words", ["COMMIT", "END", "SELECT 1; COMMIT", "BEGIN; COMMIT", "COMMIT AND CHAIN"])
     async def test_commits(tdd_test_context, words):
-        with pytest.raises(TransactionEnded, match="was refused"):
-            await tdd_test_context.connection.execute(words)
-        assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM item") == 1
+        await tdd_test_context.connection.execute("BEGIN; INSERT INTO item VALUES ('committed')")
+        await tdd_test_context.connection.execute(words)
+        assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM item") == 2
+
+    async def test_prepares_a_transaction(tdd_test_context):
+        with pytest.raises(asyncpg.FeatureNotSupportedError):
+            await tdd_test_context.connection.execute("BEGIN; PREPARE TRANSACTION 'x'")
 
     async def test_rolls_back(tdd_test_context):
-        await tdd_test_context.connection.execute("ROLLBACK")
-        assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM item") == 0
+        await tdd_test_context.connection.execute("BEGIN; INSERT INTO item VALUES ('rolled back'); ROLLBACK")
+        assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM item") == 1
 
     async def test_leaves_an_aborted_transaction(tdd_test_context):
         with pytest.raises(asyncpg.UniqueViolationError):
-            await tdd_test_context.connection.execute("INSERT INTO item VALUES ('the same in all tests')")
+            await tdd_test_context.connection.execute("BEGIN; INSERT INTO item VALUES ('the same in all tests')")
 
     async def test_leaves_its_own_transaction_open(tdd_test_context):
         await tdd_test_context.connection.transaction().start()
@@ -92,7 +96,7 @@ def test_each_misbehaviour_is_refused_or_undone_and_the_next_test_is_clean(with_
     """,
         "--tdd-pool-size=2",
     )
-    outcome.assert_outcomes(passed=13)
+    outcome.assert_outcomes(passed=15)
 
 
 @pytest.mark.parametrize("loops", ["function", "session"])
@@ -149,7 +153,7 @@ def test_a_test_that_really_got_out_stops_all_later_ones(project, loops):
 
         async def test_gets_out(tdd_test_context):
             await tdd_test_context.connection.execute("CREATE TABLE stays (n int)")
-            await tdd_test_context.connection.physical.execute("COMMIT")
+            await tdd_test_context.connection.physical.ask("COMMIT")
 
         @pytest.mark.parametrize("n", range(3))
         async def test_later(tdd_test_context, n): pass

@@ -167,7 +167,7 @@ TESTS = """
     async def test_manual_recovery(tdd_test_context, statement):
         context, connection = tdd_test_context, tdd_test_context.connection
         with pytest.raises(asyncpg.UndefinedTableError):
-            await connection.execute("SELECT * FROM nowhere")
+            await connection.execute("BEGIN; SELECT * FROM nowhere")
         with pytest.raises(asyncpg.InFailedSQLTransactionError):
             await connection.execute("SELECT 1")
         await connection.execute(statement.format(context.savepoint_name))

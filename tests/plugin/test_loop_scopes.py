@@ -54,10 +54,6 @@ LAST_TEST = """
 """
 
 
-def expected_backends(scope: str, where: str) -> int:
-    return 2 if scope == "function" or (scope == "class" and where == "module") else 1
-
-
 def assert_nothing_left(ask, outcome):
     (database,) = outcome.marked("database")
     count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
@@ -66,7 +62,7 @@ def assert_nothing_left(ask, outcome):
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_each_default_scope_uses_as_many_backends_as_it_has_loops(project, ask, mode, scope):
+def test_each_default_scope_uses_one_backend(project, ask, mode, scope):
     project.ini(asyncio_mode=mode, asyncio_default_test_loop_scope=scope)
     mark = "pytest.mark.asyncio" if mode == "strict" else "[]"
     project.file("inside/__init__.py", "")
@@ -76,11 +72,8 @@ def test_each_default_scope_uses_as_many_backends_as_it_has_loops(project, ask, 
     seen = {where: set() for where in ("class", "module")}
     for where, pid in (line.split(":") for line in outcome.marked("seen")):
         seen[where].add(pid)
-    assert {where: len(pids) for where, pids in seen.items()} == {
-        where: expected_backends(scope, where) for where in seen
-    }
-    if scope in ("module", "package", "session"):
-        assert seen["class"] == seen["module"]
+    # A session goes on in the next loop.
+    assert len(seen["class"] | seen["module"]) == 1
     assert_nothing_left(ask, outcome)
 
 

@@ -92,6 +92,7 @@ async def test_an_open_transaction_and_its_savepoints(runtime: Runtime) -> None:
         assert before.state is State.OPEN
         assert before.facts.transaction_id is None
         await context.connection.execute("CREATE TEMP TABLE t (i int)")
+        await context.connection.execute("BEGIN")
         await context.connection.execute("SAVEPOINT mine")
         found = await diagnose_transaction(context.connection)
         assert found
@@ -104,6 +105,7 @@ async def test_an_open_transaction_and_its_savepoints(runtime: Runtime) -> None:
 
 async def test_an_aborted_transaction(runtime: Runtime) -> None:
     async with a_test(runtime) as context:
+        await context.connection.execute("BEGIN")
         await fail(context)
         found = await diagnose_transaction(context.connection)
         assert not found
@@ -146,7 +148,7 @@ async def ends_badly(runtime: Runtime, body: Callable[[TDDTestContext], Awaitabl
 
 async def test_a_connection_whose_test_left_its_transaction(runtime: Runtime) -> None:
     async def leave(context: TDDTestContext) -> TransactionDiagnosis:
-        await context.connection.physical.execute("ROLLBACK")
+        await context.connection.physical.ask("ROLLBACK")
         return await diagnose_transaction(context.connection)
 
     found = await ends_badly(runtime, leave)
@@ -186,6 +188,7 @@ async def test_a_connection_of_another_loop_is_not_touched(runtime: Runtime) -> 
 async def test_recovery_from_an_aborted_transaction_goes_to_the_start_of_the_test(runtime: Runtime) -> None:
     async with a_test(runtime) as context:
         await context.connection.execute("CREATE TABLE left_over (i int)")
+        await context.connection.execute("BEGIN")
         await context.connection.execute("SAVEPOINT mine")
         await fail(context)
         recovery = await recover_from_savepoint_error(context.connection, context)
@@ -198,8 +201,8 @@ async def test_recovery_from_an_aborted_transaction_goes_to_the_start_of_the_tes
 
 async def test_recovery_without_the_savepoint_stays_isolated_and_is_reported_at_the_end(runtime: Runtime) -> None:
     async def lose_the_savepoint(context: TDDTestContext) -> tuple[Recovery, TransactionDiagnosis]:
-        # Behind the handle's back: the handle itself refuses it.
-        await context.connection.physical.execute(f"RELEASE SAVEPOINT {context.savepoint_name}")
+        # Around the sandbox, which would refuse it.
+        await context.connection.physical.ask(f"RELEASE SAVEPOINT {context.savepoint_name}")
         await fail(context)
         recovery = await recover_from_savepoint_error(context.connection, context)
         await context.connection.execute("CREATE TABLE escaped (i int)")
@@ -220,7 +223,9 @@ async def test_recovery_without_the_savepoint_stays_isolated_and_is_reported_at_
 async def test_recovery_never_hides_that_something_was_committed(runtime: Runtime, by_password: Dsn) -> None:
     async def commit(context: TDDTestContext) -> Recovery:
         await context.connection.execute("CREATE TABLE committed (i int)")
-        await context.connection.physical.execute("COMMIT")
+        await context.connection.physical.ask(
+            "; ".join([*context.connection.physical.session.settled(), "COMMIT"])
+        )
         return await recover_from_savepoint_error(context.connection, context)
 
     async def next_test() -> None:

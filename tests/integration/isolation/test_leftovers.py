@@ -266,7 +266,7 @@ async def test_a_failure_in_a_test_is_not_the_next_ones(tdd):
     for _ in range(3):
         async with tdd.test_context("fails") as context:
             with pytest.raises(asyncpg.DivisionByZeroError):
-                await context.connection.execute("SELECT 1/0")
+                await context.connection.execute("BEGIN; SELECT 1/0")
             with pytest.raises(asyncpg.InFailedSQLTransactionError):
                 await context.connection.execute("SELECT 1")
     assert tdd.manager.connection_pool.get_size() == 1

@@ -29,8 +29,9 @@ async def test_the_guides_sequence_rolls_back_by_default(tdd, held):
     assert held.state is ContextState.CONNECTED
     await tdd.transactions.begin_test_transaction(held.connection, held)
     assert held.state is ContextState.IN_TRANSACTION
-    assert held.connection.is_in_transaction()
+    assert not held.connection.is_in_transaction()  # as far as the code under test can tell
     await held.connection.execute("INSERT INTO item VALUES (1)")
+    assert tdd.ask("SELECT id FROM item") == []
     await tdd.transactions.end_test_transaction(held.connection, held)
     assert held.state is ContextState.ENDED
     assert not held.connection.is_in_transaction()

@@ -133,4 +133,5 @@ async def test_a_prepared_statement_or_cursor_past_its_limit_says_so(make, way):
     tdd = make()
     async with tdd.test_context("slow", timeout=2.0) as context:
         with pytest.raises(StatementTimeout, match=r"slow: cancelled after .* \(limit 2 s\): SELECT pg_sleep"):
-            await way(context.connection, "SELECT pg_sleep(60)")
+            async with context.connection.transaction():
+                await way(context.connection, "SELECT pg_sleep(60)")

@@ -87,11 +87,12 @@ async def _new_transaction(connection: TestConnection, context: TDDTestContext) 
     try:
         await transactions.end_test_transaction(connection, context)
     except TransactionEnded:
-        await physical.execute("ROLLBACK", timeout=_TIMEOUT_S)
+        await physical.ask("ROLLBACK", _TIMEOUT_S)
+        physical.session.leave()
     connection.log.savepoints.clear()
     await transactions.begin_test_transaction(connection, context)
     # Without its savepoint the end of the test finds out, and tells, that this is not the first transaction.
-    await physical.execute(f"RELEASE SAVEPOINT {quote_identifier(context.savepoint_name)}", timeout=_TIMEOUT_S)
+    await physical.ask(f"RELEASE SAVEPOINT {quote_identifier(context.savepoint_name)}", _TIMEOUT_S)
 
 
 def _refusal(connection: Any, context: TDDTestContext) -> Check | None:

@@ -113,7 +113,8 @@ def _client_side(connection: Any) -> tuple[Any, Facts]:
     if getattr(physical, "_loop", None) not in (None, asyncio.get_running_loop()):
         trouble = "it was opened in another event loop, and can be used only there"
         return physical, replace(facts, state=State.UNREACHABLE, trouble=trouble)
-    return physical, replace(facts, state=State.OPEN if physical.is_in_transaction() else State.IDLE)
+    inside = physical.is_in_transaction() or (facts.test_savepoint is not None and physical.isolated)
+    return physical, replace(facts, state=State.OPEN if inside else State.IDLE)
 
 
 async def _ask(physical: Any, facts: Facts) -> Facts:

@@ -16,6 +16,7 @@ from dataflow.testing.errors import ServerError, ServerUnreachable
 from dataflow.testing.events import Emit, ServerChosen, ServerRestarted
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.physical import SETTLE_S, PhysicalConnection
+from dataflow.testing.isolation.relay import Parked
 
 if TYPE_CHECKING:
     from dataflow.testing.dsn import Dsn
@@ -94,6 +95,21 @@ class ChosenServer:
         self._gone = False
         if self._up_since is None or self.suspect:
             await self._look_for_restart(connection, server, refusals)
+        return connection
+
+    async def resume(self, parked: Parked) -> PhysicalConnection | None:
+        """Go on with a session of another loop; None when it has ended."""
+        settings = self._settings()
+        assert self.current is not None, "it was parked for this server"
+        try:
+            connection = await connect(
+                self.current.dsn, timeout=SETTLE_S, command_timeout=settings.timeout, parked=parked
+            )
+            # Those of the connection that had it before.
+            await connection.ask("DEALLOCATE ALL", SETTLE_S)
+        except (ServerError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            self.suspect = True
+            return None
         return connection
 
     def release(self) -> None:

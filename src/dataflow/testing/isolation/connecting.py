@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import Any, cast
 
 import asyncpg
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import MissingDatabase, ServerUnreachable, SettingsError, TDDError, WrongPassword
 from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.relay import Parked, RelayLoop
 from dataflow.testing.masking import mask
 
 # A server that restarts refuses connections for a moment; a test run may wait that long.
@@ -34,23 +36,29 @@ async def connect(
     patience: float = 0.0,
     worth_waiting: Callable[[], bool] = lambda: True,
     refused: Callable[[str], None] = lambda _why: None,
+    parked: Parked | None = None,
 ) -> PhysicalConnection:
     """Open a connection.
 
     :param timeout: seconds for opening it; `command_timeout`: for each statement on it, unless told otherwise.
     :param patience: seconds to try again while the server is (re)starting, as long as it is `worth_waiting`.
-    :param refused: is told why, each time it was tried in vain.
+    :param refused: is told why, each time it was tried in vain. :param parked: a session to go on with.
     :raises ServerError: one of its kinds, with the way out.
     """
     started = monotonic()
     while True:
         try:
+            loop = RelayLoop(asyncio.get_running_loop(), parked)
             connection: PhysicalConnection = await asyncpg.connect(
-                **dsn.asyncpg_arguments(),
+                **dsn.asyncpg_arguments() | ({"ssl": False} if parked is not None else {}),
                 timeout=timeout,
                 command_timeout=command_timeout,
                 connection_class=PhysicalConnection,
+                loop=cast("Any", loop),  # all that asyncpg uses of it is there
             )
+            connection._loop = asyncio.get_running_loop()
+            connection.relay = loop.relay
+            connection.arguments = dsn.asyncpg_arguments()
             log.debug("connected to %s", dsn)
             return connection
         except _RETRIED as error:

@@ -25,9 +25,10 @@ from dataflow.testing.errors import (
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
-from dataflow.testing.isolation.refusals import kept_in_transaction, refused, releases_guard
+from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended
+from dataflow.testing.isolation.sharing import SharedConnection, Sharing, joining
 from dataflow.testing.isolation.sql import Script, quote_identifier
-from dataflow.testing.isolation.statements import StatementLog, shown
+from dataflow.testing.isolation.statements import StatementLog
 
 # What these leave behind in the client outlives a rollback, so the connection is not used again afterwards.
 _CLIENT_STATE = frozenset(
@@ -51,6 +52,8 @@ _STATEMENT_METHODS = (
     "fetchmany",
     "copy_from_query",
 )
+# Seconds that a connection waits for another one of its test.
+_TURN_LIMIT_S = 5.0
 _COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 
@@ -78,6 +81,7 @@ class TestConnection(_Connection):
         self._context = context
         self._limit = limit
         self._reusable = True
+        self._sharing: Sharing | None = None
         self.opened = False
         self.log = StatementLog(context.savepoint_name)
         if context.timeout is not None:
@@ -89,6 +93,8 @@ class TestConnection(_Connection):
         A task that goes on must not send anything between the end of the test's transaction and the next test.
         """
         physical = self.physical
+        if self._sharing is not None:
+            self._sharing.end()
         self._physical, self._retired = None, physical
         physical.handle = None
         physical.disown()
@@ -115,6 +121,24 @@ class TestConnection(_Connection):
                 remedy="take the connection from tdd_test_context in each test; await or cancel your tasks",
             )
         return self._physical
+
+    @property
+    def test_id(self) -> str:
+        return self._context.test_id
+
+    @property
+    def sharing(self) -> Sharing:
+        """Other connections: in the transaction of the test, or to the database that it has."""
+        physical = self._usable()
+        if self._sharing is None:
+            assert physical.relay is not None, "it is the connection of a test"
+            limit_s = min(self._limit / 2, _TURN_LIMIT_S)
+            if (database := self._context.database) is not None:
+                self._sharing = Sharing(database.connect, limit_s)
+            else:
+                joins = joining(physical.relay, physical.arguments, limit_s)
+                self._sharing = Sharing(joins, limit_s, SharedConnection)
+        return self._sharing
 
     @property
     def in_its_loop(self) -> bool:
@@ -149,7 +173,7 @@ class TestConnection(_Connection):
         physical = self._usable()
         if kwargs.get("name"):
             self._reusable = False  # the name would be taken in the next test
-        read = self._started_unmeasured(query, "a prepared")
+        read = self._started_unmeasured(query)
         started = perf_counter()
         try:
             return told(await physical.prepare(query, **kwargs))
@@ -161,23 +185,20 @@ class TestConnection(_Connection):
     def cursor(self, query: str, *args: Any, **kwargs: Any) -> Any:
         """A cursor. What it takes is not measured."""
         physical = self._usable()
-        read = self._started_unmeasured(query, "a cursor on")
+        read = self._started_unmeasured(query)
         self.log.finished(read, perf_counter(), failed=True)
         return told(physical.cursor(query, *args, **kwargs))
 
     def transaction(self, **kwargs: Any) -> Any:
-        """A transaction block; inside the test's transaction it is a savepoint."""
+        """A transaction block."""
         physical = self._usable()
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
         return physical.transaction(**kwargs)
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Undo all that the test did on this connection so far; the isolating transaction stays open."""
-        if self._context.state is not ContextState.IN_TRANSACTION:
-            await self._usable().reset(timeout=timeout)
-            return
-        await self._run("execute", "ROLLBACK", (), {} if timeout is None else {"timeout": timeout})
+        """As asyncpg's: end the transaction of the code under test, and undo what it did to the session."""
+        await self._usable().reset(timeout=timeout)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -199,8 +220,11 @@ class TestConnection(_Connection):
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
-        elif read.controls_transaction:
-            query = kept_in_transaction(self._context, read, query)
+        else:
+            if not physical.isolated:
+                raise transaction_ended(self.test_id, self.log)
+            if read.controls_transaction and self._is_around(read):
+                return await self.around(query)
         if self._context.timeout is not None:
             kwargs.setdefault("timeout", self._context.timeout)
         if physical.cancelling:
@@ -219,19 +243,44 @@ class TestConnection(_Connection):
             raise self._lost() from error  # the server's last words came while nobody asked
         except asyncpg.PostgresError as error:
             if isinstance(error, asyncpg.InFailedSQLTransactionError):
-                self._explain_abort(error)
+                explain_abort(error, self._context.test_id, self.log.failed)
             else:
                 self.log.failed = query
             raise
         finally:
             self.log.finished(read, started, failed=failed)
 
-    def _started_unmeasured(self, query: str, words: str) -> Script:
+    def _is_around(self, read: Script) -> bool:
+        """It is about a savepoint of the test's own transaction, which is around that of the code under test."""
+        if len(read.heads) != 1 or not read.savepoint_changes:
+            return False
+        ((change, name),) = read.savepoint_changes
+        if (change, name) == ("rollback", self._context.savepoint_name):
+            return True
+        return change != "set" and name in self.log.savepoints and not self.is_in_transaction()
+
+    async def around(self, sql: str) -> str:
+        """Run a statement about savepoints in the test's transaction itself.
+
+        What the code under test has begun is over when it goes back.
+        """
+        physical = self._usable()
+        session = physical.session
+        goes_back = sql.split(maxsplit=1)[0].upper() == "ROLLBACK"
+        await physical.ask("; ".join([*([] if goes_back else session.settled()), sql]), self._context.timeout)
+        if goes_back:
+            session.enter()
+            physical.forget_transactions()
+            await physical.hear()
+        self.log.followed(sql)
+        return sql.split(maxsplit=1)[0].upper()
+
+    def _started_unmeasured(self, query: str) -> Script:
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
-        elif read.commits is not None or read.rolls_back or releases_guard(self._context, read):
-            raise refused(self._context, f"{words} {' '.join(read.heads[0][:2]).upper()}")
+        elif not self.physical.isolated:
+            raise transaction_ended(self.test_id, self.log)
         return read
 
     async def _settled(self, physical: PhysicalConnection) -> None:
@@ -259,34 +308,13 @@ class TestConnection(_Connection):
             raise self._lost()
         return physical
 
-    def _explain_abort(self, error: asyncpg.InFailedSQLTransactionError) -> None:
-        """Add what the server does not say; it is the second error that people see, and not the first."""
-        first = self.log.failed
-        statement = f" since this statement failed: {shown(first)}" if first is not None else ""
-        error.add_note(
-            f"the transaction of {self._context.test_id} is aborted{statement}\n"
-            "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
-        )
-
     def _lost(self) -> ConnectionLost:
-        return ConnectionLost(
-            f"the connection of {self._context.test_id} is closed",
-            cause=f"the test closed it, or the server ended it (last statement: {self.log.last_shown or 'none'})",
-            remedy="the next test gets a new one; look at the server's log if nobody closed this one",
-        )
+        return lost(self.test_id, self.log)
 
     def timed_out(self, query: str, started: float, given: float | None) -> StatementTimeout:
-        """What to raise for a statement that ran past its limit.
-
-        :param given: the limit of the call itself, in seconds.
-        """
-        limit = given or self._context.timeout or self._limit
-        return StatementTimeout(
-            f"{self._context.test_id}: cancelled after {perf_counter() - started:.1f} s "
-            f"(limit {limit:g} s): {shown(query)}",
-            cause="a slow query, or a lock that another connection holds",
-            remedy="make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit",
-            option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+        """What to raise for a statement that ran past its limit. :param given: of the call itself, in seconds."""
+        return timed_out(
+            self.test_id, query, perf_counter() - started, given or self._context.timeout or self._limit
         )
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import enum
 import itertools
 import secrets
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContext
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
+
+T = TypeVar("T")
 
 ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -90,6 +95,22 @@ class TDDTestContext:
             "or use the fixture tdd_test_context",
         )
 
+    async def connect(self, **arguments: Any) -> asyncpg.Connection:
+        """Another connection of asyncpg, in the transaction of the test; closed with the test at the latest.
+
+        For code that wants one of its own, such as SQLAlchemy's ``create_async_engine("postgresql+asyncpg://",
+        async_creator=context.connect)``. Connections of one test take turns. Of a test that is isolated by a
+        database it is one to that.
+
+        :param arguments: for `asyncpg.connect`, besides the address.
+        """
+        return await self.connection.sharing.connect(**arguments)
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """A pool of asyncpg, whose connections are as those of `connect`; closed with the test."""
+        return self.connection.sharing.pool
+
     def attach(self, connection: TestConnection) -> None:
         self._connection = connection
         self.take()
@@ -138,6 +159,18 @@ def _isolation_level(text: str) -> str:
 
 def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def named(held: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """By name; a second one of the same name is ``name#2``."""
+    found: dict[str, T] = {}
+    for wanted, each in held:
+        name, number = wanted, 1
+        while name in found:
+            number += 1
+            name = f"{wanted}#{number}"
+        found[name] = each
+    return found
 
 
 _current: ContextVar[TDDTestContext | None] = ContextVar("dataflow_tdd_context", default=None)

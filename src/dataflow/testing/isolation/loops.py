@@ -83,11 +83,13 @@ class LoopBound(Generic[T]):
 
 class RoomTerms(NamedTuple):
     """:param most: connections of the process in all. :param beside: how many of them are in no pool of tests.
+    :param drop_parked: closes one that waits for a loop, if any.
     :param timeout_s: seconds to wait for a place. :param holders: whoever has a connection now.
     """
 
     most: int
     beside: Callable[[], int]
+    drop_parked: Callable[[], bool]
     timeout_s: float
     holders: Callable[[], tuple[TDDTestContext, ...]]
 
@@ -127,6 +129,8 @@ class LoopPools:
         self.abandon_dead()
         own = self._pools.of_running_loop()
         with self._threads:
+            while self._in_all(terms) >= terms.most and terms.drop_parked():
+                pass
             # That of the running loop comes last.
             pools = sorted(self._pools.items(), key=lambda item: item[1] is own)
             while self._in_all(terms) >= terms.most and pools:

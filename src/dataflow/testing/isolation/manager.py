@@ -19,12 +19,13 @@ from dataflow.testing.isolation.beside import Beside
 from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
 from dataflow.testing.isolation.connecting import read_address
 from dataflow.testing.isolation.connection import TestConnection
-from dataflow.testing.isolation.context import ContextState, TDDTestContext
+from dataflow.testing.isolation.context import ContextState, TDDTestContext, named
 from dataflow.testing.isolation.loops import LoopPools, RoomTerms
 from dataflow.testing.isolation.outcomes import not_begun, released
+from dataflow.testing.isolation.parking import Parking
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
-from dataflow.testing.isolation.reuse import BROKEN, answers, washed
+from dataflow.testing.isolation.reuse import BROKEN, answers, made_ready
 from dataflow.testing.isolation.rollback import TDDTransactionManager, not_clean
 from dataflow.testing.masking import mask
 
@@ -57,6 +58,7 @@ class TDDDatabaseManager:
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
         self._beside = Beside(settings, self._chosen, self._room, who)
+        self._parking = Parking()
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
         self._polluted: tuple[Dsn, str] | None = None  # an address, and what happened there
@@ -73,17 +75,9 @@ class TDDDatabaseManager:
 
     @property
     def active_connections(self) -> Mapping[str, TestConnection]:
-        """The open connections that tests hold now, by test id (a second one of the same id is ``id#2``)."""
-        named: dict[str, TestConnection] = {}
-        for context, (connection, _pool) in list(self._active.items()):
-            if connection.is_closed():
-                continue
-            name, number = context.test_id, 1
-            while name in named:
-                number += 1
-                name = f"{context.test_id}#{number}"
-            named[name] = connection
-        return MappingProxyType(named)
+        """The open connections that tests hold now, by test id; a second one of the same id is ``id#2``."""
+        held = ((context.test_id, connection) for context, (connection, _) in list(self._active.items()))
+        return MappingProxyType(named((name, each) for name, each in held if not each.is_closed()))
 
     @property
     def active_contexts(self) -> tuple[TDDTestContext, ...]:
@@ -242,6 +236,7 @@ class TDDDatabaseManager:
         self._drop_all()
         await self._beside.close_all()
         await self._pools.close_own()
+        self._parking.drop_all()
         self.release_server()
 
     def release_server(self) -> None:
@@ -249,6 +244,7 @@ class TDDDatabaseManager:
         self._drop_all()
         self._beside.drop_all()
         self._pools.drop_all()
+        self._parking.drop_all()
         self._chosen.release()
 
     def _dsn(self) -> Dsn:
@@ -262,18 +258,28 @@ class TDDDatabaseManager:
             min_size=min(1, settings.pool_max_size - 1),
             max_size=settings.pool_max_size,
             timeout=settings.pool_timeout,
+            keep=self._park,
         )
 
     async def _connect(self) -> PhysicalConnection:
+        server = await self.ensure_server()
+        self._pools.abandon_dead()
+        if (connection := await self._parking.go_on(server.dsn, self._chosen.resume)) is not None:
+            return connection
         async with self._room():
             return await self._chosen.connect()
+
+    def _park(self, connection: PhysicalConnection) -> bool:
+        server = self._chosen.current
+        return server is not None and self._parking.keep(connection, server.dsn)
 
     def _room(self) -> AbstractAsyncContextManager[None]:
         settings = self._settings()
         return self._pools.room(
             RoomTerms(
                 settings.max_connections,
-                lambda: self._beside.open_size,
+                lambda: self._beside.open_size + self._parking.open_size,
+                self._parking.drop_one,
                 settings.pool_timeout,
                 lambda: self.active_contexts,
             )
@@ -296,12 +302,7 @@ class TDDDatabaseManager:
         context.detach()
         physical, reusable = connection.detach()
         try:
-            if reusable:
-                reusable = not physical.is_in_transaction() and not physical.cancelling
-            if reusable and connection.log.outside:
-                reusable = await washed(physical)
-            if reusable and connection.log.schema_changed:
-                await physical.reload_schema_state()  # cached plans may name tables that are gone
+            reusable = reusable and await made_ready(physical, connection.log)
         except BaseException:
             reusable = False
             raise
@@ -316,10 +317,9 @@ class TDDDatabaseManager:
         in_its_loop = connection.in_its_loop
         physical = connection.retire()
         if physical.is_closed() or not in_its_loop:
-            self._chosen.suspect = True
             self._transactions.forget(context)
             connection.forbid_reuse()
-            terminate(physical)
+            self._lost(physical)
             return None
         try:
             if physical.cancelling:
@@ -330,9 +330,12 @@ class TDDDatabaseManager:
             connection.forbid_reuse()
             return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
         except (*BROKEN, TimeoutError):
-            self._chosen.suspect = True
-            terminate(physical)
+            self._lost(physical)
         return None
+
+    def _lost(self, physical: PhysicalConnection) -> None:
+        self._chosen.suspect = True
+        terminate(physical)
 
     def _drop_all(self) -> None:
         for context in list(self._active):

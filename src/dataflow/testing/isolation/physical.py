@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from typing import Any
 
 import asyncpg
+
+from dataflow.testing.isolation.relay import Answer, Relay
+from dataflow.testing.sandbox.session import Session
 
 # Seconds that a server gets to acknowledge a cancelled statement.
 SETTLE_S = 5.0
@@ -18,12 +20,11 @@ CLOSE_TIMEOUT_S = 5.0
 class PhysicalConnection(asyncpg.Connection):
     """A connection to the server; it serves one test after the other.
 
-    `rewrite` changes the text of the next statement, once. With it our SAVEPOINT travels in the same round
-    trip as the BEGIN that asyncpg's own transaction object sends, which keeps `connection.transaction()`
-    aware of the outer transaction.
+    :ivar relay: between it and the server; None for a plain connection.
+    :ivar arguments: with which it was opened.
     """
 
-    __slots__ = ("_own_config", "handle", "pid", "rewrite")
+    __slots__ = ("_own_config", "arguments", "handle", "pid", "relay")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -34,7 +35,8 @@ class PhysicalConnection(asyncpg.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.rewrite: Callable[[str], str] | None = None
+        self.relay: Relay | None = None
+        self.arguments: dict[str, Any] = {}
         self._own_config: Any = self._config
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()
@@ -79,7 +81,40 @@ class PhysicalConnection(asyncpg.Connection):
             self.terminate()
             raise
 
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        if self.rewrite is not None:
-            query, self.rewrite = self.rewrite(query), None
-        return await super().execute(query, *args, timeout=timeout)
+    async def hear(self) -> None:
+        """Let asyncpg know that it is in no transaction any more: it hears that when it has sent something."""
+        if self.is_in_transaction():
+            await self.execute("SELECT")
+
+    @property
+    def session(self) -> Session:
+        """
+        :raises asyncpg.InterfaceError: it is closed.
+        """
+        if self.relay is None or self.relay.session is None or self.is_closed():
+            raise asyncpg.InterfaceError("connection is closed")
+        return self.relay.session
+
+    @property
+    def isolated(self) -> bool:
+        """The transaction that is never committed is open."""
+        return not self.is_closed() and self.session.isolated
+
+    async def ask(self, sql: str, timeout: float | None = None) -> list[tuple[str | None, ...]]:
+        """Send a Query around the sandbox; returns the rows, as text.
+
+        :param timeout: seconds. :raises asyncpg.InterfaceError: a statement of the test is still under way.
+        """
+        session = self.session
+        if session.busy:
+            raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+        answer = Answer(asyncio.get_running_loop().create_future())
+        session.ask(sql, answer.heard)
+        try:
+            async with asyncio.timeout(self._config.command_timeout if timeout is None else timeout):
+                await answer.over
+        except BaseException:
+            if not answer.over.done() or answer.over.cancelled():
+                self.terminate()  # it would hear the rest of this answer
+            raise
+        return answer.rows

@@ -41,7 +41,7 @@ class PlainPool(asyncpg.Pool):
 
     def __init__(self, terms: Terms) -> None:
         super().__init__(
-            **_defaults()
+            **defaults()
             | _without_jit(terms.dsn.asyncpg_arguments())
             | {
                 "min_size": 0,
@@ -130,7 +130,7 @@ def new_holder(who: Callable[[], str | None]) -> TDDTestContext:
     return TDDTestContext(owner or "", owner=owner)
 
 
-def _defaults() -> dict[str, Any]:
+def defaults() -> dict[str, Any]:
     """What asyncpg's own `create_pool` would pass on; which arguments there are differs between its versions."""
     given = inspect.signature(asyncpg.create_pool).parameters
     wanted = inspect.signature(asyncpg.Pool.__init__).parameters.values()

@@ -28,11 +28,20 @@ class ConnectionPool:
     """Connections of one event loop.
 
     :param min_size: kept open between tests at least; :param max_size: open at most.
-    :param timeout: seconds that `acquire` waits.
+    :param timeout: seconds that `acquire` waits. :param keep: may take an idle one over when the pool is closed.
     """
 
-    def __init__(self, connect: Connect, *, min_size: int, max_size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        min_size: int,
+        max_size: int,
+        timeout: float,
+        keep: Callable[[PhysicalConnection], bool] = lambda _connection: False,
+    ) -> None:
         self._connect = connect
+        self._keep = keep
         self._min_size = min_size
         self._max_size = max_size
         self._timeout = timeout
@@ -105,7 +114,8 @@ class ConnectionPool:
         """Close all connections in bounded time, those still held by force. Idempotent."""
         idle = self._end()
         for connection in idle:
-            await close_quietly(connection)
+            if not self._keep(connection):
+                await close_quietly(connection)
 
     def abandon(self) -> None:
         """Let go of all connections without waiting, also when their event loop is closed."""

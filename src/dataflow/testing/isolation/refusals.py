@@ -1,41 +1,47 @@
-"""Statements that would end the transaction of a test: which are refused, and what is sent instead. Pure."""
+"""What a test's connection says when something does not go on. Pure."""
 
 from __future__ import annotations
 
-from dataflow.testing.errors import TransactionEnded
-from dataflow.testing.isolation.context import TDDTestContext
-from dataflow.testing.isolation.sql import Script, quote_identifier
+import asyncpg
+
+from dataflow.testing.errors import ConnectionLost, StatementTimeout, TransactionEnded
+from dataflow.testing.isolation.statements import StatementLog, shown
 
 
-def kept_in_transaction(context: TDDTestContext, read: Script, query: str) -> str:
-    """What to send instead of a statement that would end the test's transaction.
-
-    :raises TransactionEnded: it cannot be replaced.
-    """
-    if read.commits is not None:
-        raise refused(context, read.commits)
-    if releases_guard(context, read):
-        raise refused(context, f"RELEASE SAVEPOINT {context.savepoint_name}")
-    if not read.rolls_back:
-        return query
-    if len(read.heads) > 1:
-        raise TransactionEnded(
-            f"{context.test_id}: ROLLBACK inside a string of several statements was refused",
-            cause="it would end the transaction that isolates this test",
-            remedy="send ROLLBACK alone, or use `async with connection.transaction():`",
-        )
-    # It undoes the test's work so far, and the test stays in its transaction.
-    return f"ROLLBACK TO SAVEPOINT {quote_identifier(context.savepoint_name)}"
-
-
-def releases_guard(context: TDDTestContext, read: Script) -> bool:
-    return ("release", context.savepoint_name) in read.savepoint_changes
-
-
-def refused(context: TDDTestContext, words: str) -> TransactionEnded:
+def transaction_ended(test_id: str, log: StatementLog) -> TransactionEnded:
+    """The server says that the transaction is over, though no statement that was seen has ended it."""
     return TransactionEnded(
-        f"{context.test_id}: {words} was refused",
-        cause="it would end the transaction that isolates this test, and leave its rows to the next tests",
-        remedy="write transactions as `async with connection.transaction():`, which nests; nothing was sent, "
-        "so the test may go on",
+        f"{test_id}: it left the transaction that isolates it (last statement: {log.last_shown or 'none'})",
+        cause="a COMMIT or ROLLBACK that this library did not see",
+        remedy="write transactions as `async with connection.transaction():`; "
+        "rows committed by this test may still be in the database",
+    )
+
+
+def lost(test_id: str, log: StatementLog) -> ConnectionLost:
+    return ConnectionLost(
+        f"the connection of {test_id} is closed",
+        cause=f"the test closed it, or the server ended it (last statement: {log.last_shown or 'none'})",
+        remedy="the next test gets a new one; look at the server's log if nobody closed this one",
+    )
+
+
+def timed_out(test_id: str, query: str, after_s: float, limit_s: float) -> StatementTimeout:
+    return StatementTimeout(
+        f"{test_id}: cancelled after {after_s:.1f} s (limit {limit_s:g} s): {shown(query)}",
+        cause="a slow query, or a lock that another connection holds",
+        remedy="make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit",
+        option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+    )
+
+
+def explain_abort(error: asyncpg.InFailedSQLTransactionError, test_id: str, first: str | None) -> None:
+    """Add what the server does not say; it is the second error that people see, and not the first.
+
+    :param first: the statement that failed first, if known.
+    """
+    statement = f" since this statement failed: {shown(first)}" if first is not None else ""
+    error.add_note(
+        f"the transaction of {test_id} is aborted{statement}\n"
+        "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
     )

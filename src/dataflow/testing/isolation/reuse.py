@@ -6,6 +6,7 @@ import asyncpg
 
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.physical import SETTLE_S, PhysicalConnection
+from dataflow.testing.isolation.statements import StatementLog
 
 # What asyncpg raises on a connection that the server, or the network, has ended.
 BROKEN = (
@@ -27,6 +28,17 @@ async def answers(connection: TestConnection) -> bool:
         await connection.physical.execute("SELECT 1", timeout=SETTLE_S)
     except (*BROKEN, asyncpg.PostgresError, TimeoutError):
         return False
+    return True
+
+
+async def made_ready(physical: PhysicalConnection, log: StatementLog) -> bool:
+    """Whether it can serve the next test; what is left of this one is undone."""
+    if physical.is_in_transaction() or physical.cancelling:
+        return False
+    if log.outside and not await washed(physical):
+        return False
+    if log.schema_changed:
+        await physical.reload_schema_state()  # cached plans may name tables that are gone
     return True
 
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
-
 import asyncpg
-from asyncpg.transaction import Transaction
 
-from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionEnded, TransactionError
+from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionError
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
 
 # Locks of the session, and what it knows of sequences, outlive a rollback; they go in the same round trip.
 _AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
-
-_AsyncpgLevel = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
-_ASYNCPG_LEVELS: dict[str, _AsyncpgLevel] = {
-    "READ COMMITTED": "read_committed",
-    "READ UNCOMMITTED": "read_uncommitted",
-    "REPEATABLE READ": "repeatable_read",
-    "SERIALIZABLE": "serializable",
-}
+_DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
 
 
 class TDDTransactionManager:
@@ -34,7 +24,7 @@ class TDDTransactionManager:
     """
 
     def __init__(self) -> None:
-        self._open: dict[TDDTestContext, Transaction] = {}
+        self._open: set[TDDTestContext] = set()
 
     async def begin_test_transaction(self, connection: TestConnection, context: TDDTestContext) -> None:
         """Open the test's transaction and its savepoint, in one round trip.
@@ -48,9 +38,15 @@ class TDDTransactionManager:
                 cause="begin_test_transaction was called twice, or the fixture has begun it",
                 remedy="for a nested block use `async with connection.transaction():` or create_savepoint",
             )
-        transaction = physical.transaction(isolation=_ASYNCPG_LEVELS[context.isolation_level])
-        await _rewritten(physical, lambda begin: f"{begin} SAVEPOINT {_quoted(context)}", transaction.start)
-        self._open[context] = transaction
+        session = physical.session
+        sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
+        if session.deferred is None:
+            ((deferred,),) = await physical.ask(f"{sql}; {_DEFERRED}", context.timeout)
+            session.deferred = deferred == "t"
+        else:
+            await physical.ask(sql, context.timeout)
+        session.enter()
+        self._open.add(context)
         context.state = ContextState.IN_TRANSACTION
 
     async def end_test_transaction(
@@ -75,7 +71,9 @@ class TDDTransactionManager:
         if rollback is False:
             context.state = ContextState.ENDED
             connection.log.outside = True  # settings and temporary tables stay as well
-            await self._open.pop(context).commit()
+            self._open.discard(context)
+            await physical.ask("; ".join([*physical.session.settled(), "COMMIT"]))
+            physical.session.leave()
             return
         await self.roll_back(physical, connection, context)
 
@@ -86,25 +84,31 @@ class TDDTransactionManager:
 
         :raises TransactionEnded: the transaction is not the one that was begun.
         """
-        del self._open[context]
+        self._open.discard(context)
         context.state = ContextState.ENDED
         physical.forget_transactions()
         try:
-            await physical.execute(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}")
+            await physical.ask(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}")
+            physical.session.leave()
+            await physical.hear()
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
-            raise _transaction_ended(connection, context) from error
+            raise transaction_ended(context.test_id, connection.log) from error
 
     def forget(self, context: TDDTestContext) -> None:
         """Drop what is known of a context whose connection is gone."""
-        self._open.pop(context, None)
+        self._open.discard(context)
 
     async def create_savepoint(
         self, connection: TestConnection, context: TDDTestContext, name: str | None = None
     ) -> str:
         """Set a savepoint in the test's transaction; returns its name (made up when not given)."""
         name = name or f"{context.savepoint_name}_{len(connection.log.savepoints) + 1}"
-        await connection.execute(f"SAVEPOINT {quote_identifier(name)}")
+        sql = f"SAVEPOINT {quote_identifier(name)}"
+        if connection.is_in_transaction():
+            await connection.execute(sql)
+        else:
+            await connection.around(sql)
         return name
 
     async def rollback_to_savepoint(
@@ -131,8 +135,12 @@ class TDDTransactionManager:
 
 async def _savepoint(connection: TestConnection, context: TDDTestContext, action: str, name: str | None) -> None:
     name = name or context.savepoint_name
+    sql = f"{action} {quote_identifier(name)}"
     try:
-        await connection.execute(f"{action} {quote_identifier(name)}")
+        if connection.is_in_transaction() and name != context.savepoint_name:
+            await connection.execute(sql)
+        else:
+            await connection.around(sql)
     except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
         known = ", ".join((context.savepoint_name, *connection.log.savepoints))
         raise SavepointGone(
@@ -140,27 +148,6 @@ async def _savepoint(connection: TestConnection, context: TDDTestContext, action
             cause="it was released, or a rollback to an earlier savepoint took it along",
             remedy="rollback_to_savepoint without a name goes back to the start of the test",
         ) from error
-
-
-async def _rewritten(
-    physical: PhysicalConnection, rewrite: Callable[[str], str], send: Callable[[], Awaitable[None]]
-) -> None:
-    """Let asyncpg send its statement, changed by `rewrite`."""
-    physical.rewrite = rewrite
-    try:
-        await send()
-    finally:
-        physical.rewrite = None
-
-
-def _transaction_ended(connection: TestConnection, context: TDDTestContext) -> TransactionEnded:
-    return TransactionEnded(
-        f"{context.test_id}: it left the transaction that isolates it "
-        f"(last statement: {connection.log.last_shown or 'none'})",
-        cause="a COMMIT or ROLLBACK that this library did not see, for example in a prepared statement",
-        remedy="write transactions as `async with connection.transaction():`; "
-        "rows committed by this test may still be in the database",
-    )
 
 
 def not_clean(problem: str) -> DatabaseNotClean:

@@ -64,6 +64,11 @@ class StatementLog:
             for change, name in read.savepoint_changes:
                 self._follow(change, name)
 
+    def followed(self, sql: str) -> None:
+        """Statements about savepoints that were sent around the connection."""
+        for change, name in script(sql).savepoint_changes:
+            self._follow(change, name)
+
     def _follow(self, change: str, name: str) -> None:
         """Keep the list of open savepoints; PostgreSQL has no view of them."""
         if change == "set":

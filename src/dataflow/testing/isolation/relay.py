@@ -1,0 +1,253 @@
+"""Between asyncpg and its transport: what goes through the sandbox, and how a session outlives its event loop.
+
+asyncpg takes the loop that it works in as an argument. `RelayLoop` stands in for it while a connection is opened,
+delegates everything, and puts a `Relay` between the driver's protocol and the transport. A relay can be parked:
+the socket stays open while the loop ends, and in the next loop the greeting of the server is said again to a new
+connection of asyncpg, whose startup message is not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+from asyncpg.protocol import Protocol
+
+from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.session import Client, Session
+
+_READY, _ROW, _ERROR = b"ZDE"
+_AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"
+
+
+class Parked(NamedTuple):
+    """A session without a loop. :param greeting: what the server said before it was ready."""
+
+    sock: socket.socket
+    greeting: bytes
+    session: Session
+
+
+class Relay(asyncio.Protocol):
+    """The protocol of the real transport.
+
+    :ivar inner: the driver's. :ivar session: None until the server is ready.
+    """
+
+    def __init__(self, inner: Any, parked: Parked | None = None) -> None:
+        self.inner = inner
+        self.session: Session | None = None
+        self.client: Client | None = None
+        self.outer = _Transport(self)
+        self.real: Any = None
+        self.greeting = b""
+        self._heard = bytearray()
+        self._parked = parked
+        self._mute = False
+        self._patience: Patience | None = None
+
+    # From the real transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.real = transport
+        self.inner.connection_made(self.outer)
+
+    def data_received(self, data: bytes) -> None:
+        if self.session is not None:
+            self.session.feed(data)
+            return
+        if isinstance(self.inner, Protocol):
+            self._listen(data)
+        self.inner.data_received(data)
+
+    def eof_received(self) -> Any:
+        return self.inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.session is not None and not self._mute:
+            self.session.hang_up()
+        self.inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.inner.resume_writing()
+
+    # From the driver
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._parked is not None:  # the startup message
+            parked, self._parked = self._parked, None
+            self._resume(parked)
+        elif self.client is not None:
+            self.client.feed(data)
+            if data == wire.TERMINATE:
+                self.real.write(data)  # the server ends the session
+            elif self._patience is not None:
+                self._patience.watch()
+        elif not self._mute:
+            self.real.write(data)
+
+    def wait_at_most(self, limit_s: float | None) -> None:
+        """From now on the driver's turn may have to wait for others. :param limit_s: seconds; None: no more."""
+        if self._patience is not None:
+            self._patience.end()
+        self._patience = None
+        if limit_s is not None and self.client is not None:
+            self._patience = Patience(self.client, asyncio.get_running_loop(), limit_s)
+
+    def park(self) -> Parked | None:
+        """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
+        sock = self.real.get_extra_info("socket")
+        if self.session is None or sock is None or self.real.get_extra_info("ssl_object") is not None:
+            return None
+        own = socket.socket(fileno=os.dup(sock.fileno()))
+        own.setblocking(False)
+        if self.client is not None:
+            self.client.close()
+        self.session.send_to(_nobody)
+        self.client, self._mute = None, True
+        return Parked(own, self.greeting, self.session)
+
+    def _listen(self, data: bytes) -> None:
+        """Keep what the server says between letting us in and being ready."""
+        self._heard += data
+        for kind, message in wire.cut(self._heard):
+            if self.greeting or message == _AUTHENTICATED:
+                self.greeting += message
+            if kind == _READY:
+                self._take(Session(self.real.write))
+
+    def _take(self, session: Session) -> None:
+        self.session = session
+        self.client = session.client(self.inner.data_received)
+
+    def _resume(self, parked: Parked) -> None:
+        self.greeting = parked.greeting
+        parked.session.send_to(self.real.write)
+        self._take(parked.session)
+        asyncio.get_running_loop().call_soon(self.inner.data_received, parked.greeting)
+
+
+class Patience:
+    """A driver waits for its turn so long, in seconds, and no longer."""
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        self._client = client
+        self._loop = loop
+        self._limit_s = limit_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """It has sent something; what it waited for before is over."""
+        self.end()
+        if self._client.waits:
+            self._timer = self._loop.call_later(self._limit_s, self._give_up)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._client.refuse(
+            {
+                "S": "ERROR",
+                "V": "ERROR",
+                "C": "55P03",
+                "M": f"waited {self._limit_s:g} s for the transaction that another connection of the test began",
+                "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
+            }
+        )
+
+
+class Answer:
+    """What the server says to a Query of ours.
+
+    :param over: is done when all was said. :ivar rows: as text.
+    """
+
+    def __init__(self, over: asyncio.Future[None]) -> None:
+        self.over = over
+        self.rows: list[tuple[str | None, ...]] = []
+        self._error: Exception | None = None
+        self._said = bytearray()
+
+    def heard(self, said: bytes) -> None:
+        self._said += said
+        for kind, message in wire.cut(self._said):
+            if kind == _ROW:
+                self.rows.append(wire.row(message))
+            elif kind == _ERROR:
+                self._error = asyncpg.PostgresError.new(wire.fields(message))
+            elif kind == _READY and not self.over.done():
+                if self._error is not None:
+                    self.over.set_exception(self._error)
+                else:
+                    self.over.set_result(None)
+
+    def lost(self, error: Exception) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
+
+
+class _Transport:
+    """What the driver writes to."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._relay.write(data)
+
+    def writelines(self, parts: list[bytes | memoryview]) -> None:
+        self._relay.write(b"".join(parts))
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._relay.inner = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._relay.real, name)
+
+
+class RelayLoop:
+    """Stands in for the running loop while one connection is opened.
+
+    :param parked: a session to go on with, in place of a new one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, parked: Parked | None = None) -> None:
+        self._loop = loop
+        self._parked = parked
+        self.relay: Relay | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_unix_connection(self, factory: Callable[[], Any], path: str, **options: Any) -> Any:
+        return await self._relayed(self._loop.create_unix_connection, factory, path, **options)
+
+    async def create_connection(self, factory: Callable[[], Any], *where: Any, **options: Any) -> Any:
+        return await self._relayed(self._loop.create_connection, factory, *where, **options)
+
+    async def start_tls(self, transport: Any, protocol: Any, *arguments: Any, **options: Any) -> Any:
+        relay = self.relay
+        assert relay is not None, "it was connected before"
+        relay.real = await self._loop.start_tls(relay.real, relay, *arguments, **options)
+        return relay.outer
+
+    async def _relayed(self, open_: Any, factory: Callable[[], Any], *where: Any, **options: Any) -> Any:
+        relay = self.relay = Relay(factory(), self._parked)
+        if self._parked is not None:
+            where, options = (), {"sock": self._parked.sock}
+        await open_(lambda: relay, *where, **options)
+        return relay.outer, relay.inner
+
+
+def _nobody(_data: bytes) -> None:
+    """There is no way to the server now."""

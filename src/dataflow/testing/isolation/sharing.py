@@ -1,0 +1,197 @@
+"""More connections in the transaction of a test. Each is one to its driver, and all share one session.
+
+They take turns: a statement, or a transaction that one of them has begun, goes on alone, and the others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import asyncpg
+
+from dataflow.testing.errors import PoolExhausted
+from dataflow.testing.isolation.plain_pool import defaults
+from dataflow.testing.isolation.relay import Patience, Relay
+from dataflow.testing.sandbox import wire
+
+# As many as a pool of asyncpg has; they cost the server nothing.
+MOST = 10
+
+
+class SharedConnection(asyncpg.Connection):
+    """One that a pool may take back while another one is at work."""
+
+    def get_reset_query(self) -> str:
+        """Nothing: the settings of the session belong to all."""
+        return ""
+
+
+class Sharing:
+    """What opens them, and ends them with the test.
+
+    :param opens: makes one, as `asyncpg.connect` does, of the class that it is given.
+    :param limit_s: seconds that a task waits for one.
+    """
+
+    def __init__(
+        self,
+        opens: Callable[..., Awaitable[asyncpg.Connection]],
+        limit_s: float,
+        kind: type[asyncpg.Connection] = asyncpg.Connection,
+    ) -> None:
+        self._opens = opens
+        self._kind = kind
+        self._limit_s = limit_s
+        self._opened: list[asyncpg.Connection] = []
+        self._pool: SharedPool | None = None
+
+    async def connect(self, **arguments: Any) -> asyncpg.Connection:
+        """:param arguments: for `asyncpg.connect`; those of the address are known."""
+        connection = await self._opens(**{"connection_class": self._kind} | arguments)
+        self._opened.append(connection)
+        return connection
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = SharedPool(self.connect, self._limit_s, self._kind)
+        return self._pool
+
+    def end(self) -> None:
+        """Close all of them, without waiting."""
+        if self._pool is not None:
+            self._pool.terminate()
+        for connection in self._opened:
+            if not connection.is_closed():
+                connection.terminate()
+
+
+def joining(
+    relay: Relay, arguments: dict[str, Any], limit_s: float
+) -> Callable[..., Awaitable[asyncpg.Connection]]:
+    """Opens connections that share the session of a test's.
+
+    :param relay: of the test's connection. :param arguments: with which that was opened.
+    :param limit_s: seconds that a connection waits for its turn.
+    """
+    relay.wait_at_most(limit_s)
+
+    async def connect(**more: Any) -> asyncpg.Connection:
+        loop = asyncio.get_running_loop()
+        stand_in = cast("Any", _JoiningLoop(loop, relay, limit_s))
+        connection: Any = await asyncpg.connect(**arguments | more | {"loop": stand_in, "ssl": False})
+        connection._loop = loop
+        return cast("asyncpg.Connection", connection)
+
+    return connect
+
+
+class SharedPool(asyncpg.Pool):
+    """A pool of asyncpg, whose connections share the transaction of a test. It is ready at once."""
+
+    def __init__(self, connect: Callable[..., Any], limit_s: float, kind: type[asyncpg.Connection]) -> None:
+        self._open = connect
+        self._limit_s = limit_s
+        given = {"min_size": 0, "max_size": MOST, "connect": self._open_one, "connection_class": kind}
+        super().__init__(**defaults() | given)
+        making = self._async__init__()  # type: ignore[attr-defined]  # the stubs do not tell it
+        try:
+            making.send(None)  # it opens nothing, and so waits for nothing
+        except StopIteration:
+            return
+        making.close()
+
+    async def _open_one(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("loop", None)
+        return await self._open(**kwargs)
+
+    async def _acquire(self, timeout: float | None) -> Any:
+        """
+        :raises PoolExhausted: no connection became free in time.
+        """
+        limit_s = self._limit_s if timeout is None else timeout
+        try:
+            return await super()._acquire(limit_s)  # type: ignore[misc]  # the stubs do not tell it
+        except TimeoutError:
+            raise PoolExhausted(
+                f"no connection of context.pool became free within {limit_s:g} s; there are {MOST}",
+                cause="a connection was not released, or the test waits for itself",
+                remedy="release what was acquired",
+                option="DATAFLOW_TDD_POOL_TIMEOUT, --tdd-pool-timeout",
+            ) from None
+
+
+class _JoiningLoop:
+    """Stands in for the running loop while asyncpg opens a connection that is none to the server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, relay: Relay, limit_s: float) -> None:
+        self._loop = loop
+        self._relay = relay
+        self._limit_s = limit_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_unix_connection(self, factory: Callable[[], Any], _path: str, **_options: Any) -> Any:
+        return self._joined(factory)
+
+    async def create_connection(self, factory: Callable[[], Any], *_where: Any, **_options: Any) -> Any:
+        return self._joined(factory)
+
+    def _joined(self, factory: Callable[[], Any]) -> Any:
+        inner = factory()
+        transport = _Joined(self._relay, inner, self._loop, self._limit_s)
+        inner.connection_made(transport)
+        return transport, inner
+
+
+class _Joined(asyncio.Transport):
+    """What the driver takes for its transport."""
+
+    def __init__(self, relay: Relay, inner: Any, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        super().__init__()
+        assert relay.session is not None, "a test runs on it"
+        self._relay = relay
+        self._inner = inner
+        self._loop = loop
+        self._client = relay.session.client(inner.data_received)
+        self._patience = Patience(self._client, loop, limit_s)
+        self._greeted = False
+        self._closing = False
+
+    def write(self, data: Any) -> None:
+        if self._closing:
+            return
+        if not self._greeted:  # it was the startup message
+            self._greeted = True
+            self._loop.call_soon(self._inner.data_received, self._relay.greeting)
+        elif data == wire.TERMINATE:
+            self.close()
+        else:
+            self._client.feed(data)
+            self._patience.watch()
+
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._patience.end()
+            self._client.close()
+            self._loop.call_soon(self._inner.connection_lost, None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def pause_reading(self) -> None:
+        """The session has other drivers: what was asked for comes."""
+
+    resume_reading = pause_reading

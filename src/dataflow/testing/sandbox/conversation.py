@@ -1,0 +1,167 @@
+"""What is under way between one driver and the server, and what is put into its way. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.statements import Script, Statement
+from dataflow.testing.sandbox.steps import (
+    RELEASE,
+    SAVEPOINT,
+    UNDO,
+    Send,
+    Situation,
+    State,
+    end_of_transaction,
+)
+
+_OURS = b"dataflow_tdd"
+
+
+class Mark(enum.Enum):
+    """Our savepoint; and what is sent before the first statement of a transaction."""
+
+    NONE = (SAVEPOINT,)
+    FRESH = ()  # nothing was done since it was set
+    USED = (RELEASE, SAVEPOINT)  # what was done is kept
+    FAILED = (UNDO,)
+
+
+@dataclass(slots=True)
+class Awaited:
+    """What the server will say next.
+
+    :ivar ends: types of the messages that end it. :ivar shown: it goes to the driver, with `tag` in place of the
+        server's; `warns`: notices do. :ivar held: its last message waits for what comes behind it.
+    :ivar after: the state of the session then; :ivar broken: if there was an error instead.
+    :ivar last: the exchange is over then.
+    """
+
+    ends: bytes
+    shown: bool = True
+    tag: str | None = None
+    warns: bool = False
+    held: bool = False
+    after: State | None = None
+    broken: State | None = None
+    last: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Driver:
+    """One who uses the session.
+
+    :ivar deliver: is given what the server says to it. :ivar incoming: what it sent, and was not forwarded yet.
+    :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
+        :ivar portals: likewise. :ivar skipping: what it sends is dropped, up to the end of its exchange.
+    """
+
+    deliver: Callable[[bytes], None]
+    state: State = field(default_factory=State)
+    incoming: bytearray = field(default_factory=bytearray)
+    statements: dict[bytes, Statement] = field(default_factory=dict)
+    portals: dict[bytes, Statement] = field(default_factory=dict)
+    skipping: bool = False
+
+
+@dataclass(slots=True)
+class Exchange:
+    """:ivar planned: the state when all that was forwarded has been done without an error.
+    :ivar ended: all of it was forwarded. :ivar refused: its rest is dropped, since something in it must fail.
+    :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
+    """
+
+    driver: Driver
+    planned: State
+    begun: bool = False
+    ended: bool = False
+    refused: bool = False
+    copies: bool = False
+    failed: bool = False
+    copying: bool = False
+    held: list[bytes] = field(default_factory=list)
+    later: list[Send] = field(default_factory=list)
+    moves: tuple[wire.Move, ...] = ()
+
+
+_BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}
+_IDLE = State()
+
+
+class Conversation:
+    """What was sent to the server, and is awaited from it.
+
+    :ivar out: bytes that are to be sent. :ivar mark: our savepoint when all of it has been done.
+    :ivar deferred: there are constraints INITIALLY DEFERRED; None: not known. :ivar defers: the transaction may
+        have made some.
+    """
+
+    def __init__(self) -> None:
+        self.out: list[bytes] = []
+        self.awaited: deque[Awaited] = deque()
+        self.mark = Mark.NONE
+        self.deferred: bool | None = None
+        self.defers = False
+
+    def put(self, data: bytes, awaited: Awaited | None = None) -> None:
+        self.out.append(data)
+        if awaited is not None:
+            self.awaited.append(awaited)
+
+    def inject(self, sends: Iterable[Send]) -> None:
+        """Statements of ours between messages of a driver, whose unnamed statement stays."""
+        for send in sends:
+            # What an error left of an earlier one; it is no error if nothing was left.
+            self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
+            self.put(wire.close(b"S", _OURS), Awaited(b"3", shown=False))
+            self.put(wire.parse(_OURS, send.sql), Awaited(b"1", shown=False))
+            self.put(wire.bind(_OURS, _OURS), Awaited(b"2", shown=False))
+            self.put(wire.execute(_OURS), awaited(send))
+            self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
+
+    def begin(self, *, spare_unnamed: bool) -> None:
+        """Before the first statement of a transaction, apart from it.
+
+        :param spare_unnamed: a Query would take the unnamed statement of the driver away.
+        """
+        mark, self.mark = self.mark, Mark.USED
+        if mark is Mark.FRESH:
+            return
+        if spare_unnamed:
+            self.inject(Send(sql) for sql in mark.value)
+        else:
+            self.put(_BEGINS[mark], Awaited(b"Z", shown=False))
+
+    def before(self) -> list[Send]:
+        """Before the first statement of a transaction."""
+        sends = [Send(sql) for sql in self.mark.value]
+        self.mark = Mark.USED
+        return sends
+
+    def behind(self, state: State) -> list[Send]:
+        """Behind the last statement of one that nobody has begun, and nobody ends."""
+        if state.explicit or (state == _IDLE and not self.checks):
+            return []
+        ends = end_of_transaction(Situation(state, True, self.checks))
+        return [Send(sql, after=State(), broken=State()) for sql in ends]
+
+    @property
+    def checks(self) -> bool:
+        """Constraints may be deferred."""
+        return self.defers or self.deferred is not False
+
+    def note(self, script: Script) -> None:
+        self.defers = self.defers or script.defers
+
+
+def awaited(send: Send, ends: bytes = b"CI") -> Awaited:
+    return Awaited(ends, send.shown, send.tag, send.warns, after=send.after, broken=send.broken)
+
+
+def joined(sends: Iterable[Send]) -> bytes:
+    """In one Query."""
+    return wire.query(";".join(send.sql for send in sends))

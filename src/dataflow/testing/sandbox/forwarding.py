@@ -1,0 +1,167 @@
+"""Forwarding what a driver sends, message by message: as it is, or what is done in place of it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.conversation import Awaited, Conversation, Exchange, Mark, awaited, joined
+from dataflow.testing.sandbox.statements import Script, Statement, read
+from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
+
+_FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
+
+
+def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    """One message of an exchange."""
+    kind = message[:1]
+    if kind == b"Q":
+        query(talk, exchange, message)
+    elif kind == b"S":
+        sync(talk, exchange)
+    elif not exchange.refused:
+        if not exchange.begun and kind not in _FREE:
+            exchange.begun = True
+            if not exchange.planned.explicit:
+                talk.begin(spare_unnamed=_uses_unnamed(message))
+        _HANDLERS.get(kind, _other)(talk, exchange, message)
+
+
+def _uses_unnamed(message: bytes) -> bool:
+    """It binds, or describes, the unnamed statement of an earlier exchange."""
+    kind = message[:1]
+    if kind == b"B":
+        return wire.names(message, 2)[0][1] == b""
+    return kind != b"P"
+
+
+def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    exchange.ended = True
+    script = read(message[5:-1].decode("utf-8", "surrogateescape"))
+    talk.note(script)
+    if not exchange.planned.explicit and not exchange.begun:
+        # Apart from the rest, of which nothing is done if it cannot be parsed.
+        talk.begin(spare_unnamed=False)
+    if script.matters:
+        _rewritten(talk, exchange, script)
+        return
+    behind = talk.behind(exchange.planned)
+    talk.put(message, Awaited(b"Z", held=bool(behind), last=not behind))
+    if script.copies:
+        exchange.later = behind
+    elif behind:
+        talk.put(joined(behind), Awaited(b"Z", shown=False, last=True))
+
+
+def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
+    sends: list[Send] = []
+    alone = len(script.statements) == 1
+    for place, statement in enumerate(script.statements):
+        if not exchange.planned.explicit and talk.mark is Mark.NONE:
+            sends += talk.before()
+        sends += _steps(talk, exchange, statement, alone=alone)
+        if exchange.refused:  # the server reads the rest all the same
+            sends += (Send(rest.text, shown=True) for rest in script.statements[place + 1 :])
+            break
+    behind = talk.behind(exchange.planned)
+    talk.awaited.extend(map(awaited, sends))
+    if behind and talk.awaited[-1].shown:
+        talk.awaited[-1].held = True
+    talk.awaited.extend(map(awaited, behind))
+    sends += behind
+    exchange.moves = tuple(_moves(sends, script))
+    talk.put(joined(sends), Awaited(b"Z", last=True))
+
+
+def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alone: bool) -> Sequence[Send]:
+    found = steps(statement, Situation(exchange.planned, alone, talk.checks))
+    exchange.planned = found.state
+    exchange.refused = found.fails
+    if found.ends:
+        talk.mark = Mark.NONE
+    return found.sends
+
+
+def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    (name, text), _ = wire.names(message, 2)
+    script = read(text.decode("utf-8", "surrogateescape"))
+    talk.note(script)
+    exchange.copies = exchange.copies or script.copies
+    exchange.driver.statements.pop(name, None)
+    if len(script.statements) == 1 and script.matters:
+        statement = exchange.driver.statements[name] = script.statements[0]
+        if statement.replaced:
+            # It can be parsed, also where nothing else is any more, and is never executed.
+            message = wire.parse(name, UNDO)
+    talk.put(message, Awaited(b"1"))
+
+
+def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    (portal, name), _ = wire.names(message, 2)
+    driver = exchange.driver
+    driver.portals.pop(portal, None)
+    if name in driver.statements:
+        driver.portals[portal] = driver.statements[name]
+    talk.put(message, Awaited(b"2"))
+
+
+def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    talk.put(message, Awaited(b"Tn"))
+
+
+def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    (portal,), _ = wire.names(message, 1)
+    statement = exchange.driver.portals.get(portal)
+    if statement is None:
+        talk.put(message, Awaited(b"CsI"))
+        return
+    for send in _steps(talk, exchange, statement, alone=True):
+        if send.sql == statement.text and not statement.replaced:
+            talk.put(message, awaited(send, b"CsI"))
+        else:
+            talk.inject([send])
+
+
+def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    known = exchange.driver.statements if message[5:6] == b"S" else exchange.driver.portals
+    known.pop(wire.names(message, 1, 6)[0][0], None)
+    talk.put(message, Awaited(b"3"))
+
+
+def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    talk.put(message)
+
+
+def _other(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    """A function call, which ends by itself, or what we do not know."""
+    exchange.ended = True
+    talk.put(message, Awaited(b"Z", last=True))
+
+
+def sync(talk: Conversation, exchange: Exchange) -> None:
+    exchange.ended = True
+    if exchange.begun and not exchange.refused and not exchange.copies:
+        talk.inject(talk.behind(exchange.planned))
+    talk.put(wire.SYNC, Awaited(b"Z", last=True))
+
+
+def _moves(sends: Iterable[Send], script: Script) -> Iterator[wire.Move]:
+    """Where the driver's statements stand in the string that is sent."""
+    left = list(script.statements)
+    position = 0
+    for send in sends:
+        at = next((place for place, statement in enumerate(left) if send.sql == statement.text), None)
+        if send.shown and at is not None:
+            yield wire.Move(position, position + len(send.sql), left[at].start - position)
+            del left[: at + 1]
+        position += len(send.sql) + 1
+
+
+_HANDLERS: dict[bytes, Callable[[Conversation, Exchange, bytes], None]] = {
+    b"P": _parse,
+    b"B": _bind,
+    b"D": _describe,
+    b"E": _execute,
+    b"C": _close,
+    b"H": _flush,
+}

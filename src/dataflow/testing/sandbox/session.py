@@ -1,0 +1,315 @@
+"""One session of the server, in a transaction that is never committed, and the drivers that share it.
+
+Bytes of a driver go in at `Client.feed`, bytes of the server at `Session.feed`; what has to go out is given to
+`send` and to the driver's `deliver`. What a driver sends up to a Sync, or one Query, is an exchange. Exchanges go
+one at a time, and while one driver is in a transaction the others wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, joined
+from dataflow.testing.sandbox.forwarding import forward, sync
+from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
+
+_ASYNCHRONOUS = b"NSA"
+_COPY_DATA = b"dcf"
+_ENDS = b"QSF"
+_GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
+_AS_IT_IS = State(explicit=True)
+_NOTICE, _ERROR, _READY, _COMPLETE = b"NEZC"
+_COPY_IN = b"GW"
+
+
+class Client:
+    """The end of a driver."""
+
+    def __init__(self, session: Session, driver: Driver) -> None:
+        self._session = session
+        self._driver = driver
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """What the driver sends."""
+        self._driver.incoming += data
+        if self._driver.skipping:
+            _skip(self._driver)
+        self._session.work()
+
+    @property
+    def waits(self) -> bool:
+        """For its turn: others are at work."""
+        return bool(self._driver.incoming)
+
+    def refuse(self, error: Mapping[str, str]) -> None:
+        """Let it wait no longer: it is told that its statement failed. :param error: fields, by their letters."""
+        driver = self._driver
+        driver.deliver(wire.error(error))
+        driver.skipping = True
+        _skip(driver)
+
+    def close(self) -> None:
+        """It went away; its transaction is undone."""
+        self._session.left(self._driver)
+
+
+class Session:
+    """
+    :param send: takes bytes for the server.
+    :ivar inside: of the transaction; before and after it all goes through as it is.
+    :ivar lost: the server has left the transaction that is never committed.
+    """
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._drivers: list[Driver] = []
+        self._incoming = bytearray()
+        self._exchange: Exchange | None = None
+        self._talk = Conversation()
+        self.inside = False
+        self.lost = False
+
+    def client(self, deliver: Callable[[bytes], None]) -> Client:
+        """A new driver. :param deliver: is given what the server says to it."""
+        driver = Driver(deliver)
+        self._drivers.append(driver)
+        return Client(self, driver)
+
+    def send_to(self, send: Callable[[bytes], None]) -> None:
+        """From now on the server is reached in another way."""
+        self._send = send
+
+    @property
+    def deferred(self) -> bool | None:
+        """There are constraints INITIALLY DEFERRED; None: not known."""
+        return self._talk.deferred
+
+    @deferred.setter
+    def deferred(self, value: bool | None) -> None:
+        self._talk.deferred = value
+
+    @property
+    def isolated(self) -> bool:
+        """What drivers do is in the transaction."""
+        return self.inside and not self.lost
+
+    @property
+    def busy(self) -> bool:
+        """The server has not answered yet."""
+        return self._exchange is not None
+
+    def ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
+        """Send a Query of ours, and give the answer as it comes. Nothing else may be under way."""
+        assert self._exchange is None, "the session is busy"
+        asker = Driver(answer, _AS_IT_IS)
+        self._exchange = Exchange(asker, asker.state, ended=True)
+        self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
+        self.work()
+
+    def hang_up(self) -> None:
+        """The server is gone."""
+        exchange, self._exchange = self._exchange, None
+        self._talk.awaited.clear()
+        if exchange is not None and exchange.driver.state is _AS_IT_IS:
+            exchange.driver.deliver(_GONE)
+
+    def enter(self) -> None:
+        """The transaction was begun, or gone back to its beginning."""
+        self.inside, self.lost = True, False
+        self._forget()
+
+    def settled(self) -> list[str]:
+        """What has to be sent before something is done in the transaction itself."""
+        mark, self._talk.mark = self._talk.mark, Mark.NONE
+        return {Mark.NONE: [], Mark.FAILED: [UNDO, RELEASE]}.get(mark, [RELEASE])
+
+    def leave(self) -> None:
+        """It was ended."""
+        self.inside = self.lost = self._talk.defers = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._talk.mark = Mark.NONE
+        for driver in self._drivers:
+            driver.state = State()
+            driver.portals.clear()
+
+    def left(self, driver: Driver) -> None:
+        if driver not in self._drivers:
+            return
+        self._drivers.remove(driver)
+        driver.deliver = _nobody
+        exchange = self._exchange
+        if exchange is not None and exchange.driver is driver:
+            if exchange.copying:
+                self._talk.put(wire.message(b"f", b"the connection was closed\0"))
+            if not exchange.ended:
+                sync(self._talk, exchange)
+        elif driver.state.explicit:
+            self._talk.mark = Mark.FAILED
+        self.work()
+
+    # What drivers send
+
+    def work(self) -> None:
+        """Forward what may be forwarded."""
+        while (driver := self._next()) is not None:
+            message = wire.first(driver.incoming)
+            assert message is not None, "it was looked at"
+            self._forward(driver, message)
+        if self._talk.out:
+            data, self._talk.out = b"".join(self._talk.out), []
+            self._send(data)
+
+    def _next(self) -> Driver | None:
+        """Who may say something, and does."""
+        exchange = self._exchange
+        if exchange is not None:
+            may = not exchange.ended or exchange.copying
+            return exchange.driver if may and wire.has_one(exchange.driver.incoming) else None
+        inside = next((driver for driver in self._drivers if driver.state.explicit), None)
+        waiting = self._drivers if inside is None else [inside]
+        return next((driver for driver in waiting if wire.has_one(driver.incoming)), None)
+
+    def _forward(self, driver: Driver, message: bytes) -> None:
+        kind = message[:1]
+        if kind == b"X":
+            self.left(driver)
+        elif kind in _COPY_DATA:
+            self._talk.put(message)
+        else:
+            exchange = self._exchange
+            if exchange is None:
+                exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
+                if not self.isolated:
+                    self._talk.awaited.append(Awaited(b"Z", last=True))
+            if exchange.planned is not _AS_IT_IS:
+                forward(self._talk, exchange, message)
+            else:
+                exchange.ended = kind in _ENDS
+                self._talk.put(message)
+
+    # What the server says
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """What the server says."""
+        self._incoming += data
+        said: list[bytes] = []
+        speaker: Driver | None = None
+        for kind, message in wire.cut(self._incoming, rows_together=True):
+            exchange = self._exchange
+            if exchange is None:
+                self._unasked(message)
+                continue
+            if speaker is not exchange.driver:
+                speaker = _delivered(speaker, said, exchange.driver)
+            self._heard(exchange, kind, message, said)
+        _delivered(speaker, said, None)
+        self.work()
+
+    def _unasked(self, message: bytes) -> None:
+        """The server's last words, or a setting that somebody changed for all."""
+        for driver in list(self._drivers):
+            driver.deliver(message)
+
+    def _heard(self, exchange: Exchange, kind: int, message: bytes, said: list[bytes]) -> None:
+        awaited = self._talk.awaited[0]
+        if kind == _ERROR:
+            self._error(exchange, awaited, message, said)
+        elif kind in _ASYNCHRONOUS:
+            if awaited.shown or awaited.warns or kind != _NOTICE:
+                said += (*_released(exchange), message)
+        elif kind == _READY:
+            self._talk.awaited.popleft()
+            self._ready(exchange, awaited, message, said)
+        elif kind in awaited.ends:
+            self._talk.awaited.popleft()
+            if awaited.after is not None:
+                exchange.driver.state = awaited.after
+            if awaited.shown:
+                ending = message if awaited.tag is None else wire.complete(awaited.tag.encode())
+                (exchange.held if awaited.held else said).append(ending)
+        elif awaited.shown:
+            self._passed_on(exchange, awaited, kind, message, said)
+
+    def _passed_on(
+        self, exchange: Exchange, awaited: Awaited, kind: int, message: bytes, said: list[bytes]
+    ) -> None:
+        if kind in _COPY_IN:
+            self._copy_in(exchange)
+        said += _released(exchange)
+        (exchange.held if awaited.held and kind == _COMPLETE else said).append(message)
+
+    def _error(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
+        """What was sent behind it is skipped by the server up to the next Sync."""
+        if not exchange.failed:
+            if awaited.shown:
+                said += _released(exchange)
+            exchange.held.clear()
+            said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
+            if awaited.broken is not None:
+                exchange.driver.state = awaited.broken
+        exchange.failed = True
+        exchange.copying = False
+        while self._talk.awaited and _READY not in self._talk.awaited[0].ends:
+            self._talk.awaited.popleft()
+
+    def _ready(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
+        if not awaited.last:
+            if awaited.held and exchange.later:
+                self._talk.put(joined(exchange.later), Awaited(b"Z", shown=False, last=True))
+                exchange.later = []
+            return
+        self._exchange = None
+        said += _released(exchange)
+        driver = exchange.driver
+        status = message[5:6]
+        self.lost = self.lost or (self.inside and status == b"I")
+        if not self.isolated or driver.state is _AS_IT_IS:
+            said.append(message)
+            return
+        if driver.state.explicit:
+            driver.state = driver.state._replace(failed=status == b"E")
+            if exchange.failed:
+                self._talk.mark = Mark.USED
+        else:
+            driver.state = State()
+            if exchange.failed:
+                self._talk.mark = Mark.FAILED
+            status = b"I"
+        said.append(wire.ready(status))
+        if driver not in self._drivers and driver.state.explicit:
+            self._talk.mark = Mark.FAILED
+
+    def _copy_in(self, exchange: Exchange) -> None:
+        """From now on the server takes rows, and overlooks a Sync that came with the statement."""
+        exchange.copying = True
+        if exchange.begun:
+            while len(self._talk.awaited) > 1:
+                del self._talk.awaited[1]
+            exchange.ended = False
+
+
+def _skip(driver: Driver) -> None:
+    """Drop what it sent up to the end of an exchange that was refused."""
+    while driver.skipping and (message := wire.first(driver.incoming)) is not None:
+        if message[:1] in _ENDS:
+            driver.skipping = False
+            driver.deliver(wire.ready(b"I"))
+
+
+def _nobody(_said: bytes) -> None:
+    """Listens to what is said to a driver that went away."""
+
+
+def _delivered(speaker: Driver | None, said: list[bytes], following: Driver | None) -> Driver | None:
+    if speaker is not None and said:
+        speaker.deliver(b"".join(said))
+    said.clear()
+    return following
+
+
+def _released(exchange: Exchange) -> list[bytes]:
+    held, exchange.held = exchange.held, []
+    return held

@@ -1,0 +1,342 @@
+"""What is sent in place of a statement, and what its driver is told. Pure.
+
+All savepoints of ours have one name. It is set before the first statement of each transaction as the driver sees
+it, also of one that is a single statement by itself. What was done since is kept by releasing it, and undone by
+going back to it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dataflow.testing.sandbox.statements import Kind, Statement
+
+SAVEPOINT = "SAVEPOINT dataflow_tdd"
+RELEASE = "RELEASE SAVEPOINT dataflow_tdd"
+UNDO = "ROLLBACK TO SAVEPOINT dataflow_tdd"
+# Set before a transaction becomes one that only reads; going back to it is the one way to write again.
+_READS = "dataflow_tdd_reads"
+# How the names of savepoints begin that are around the transactions of drivers.
+_AROUND = ("dataflow_tdd", "sp_")
+# Does nothing, and has the tag of SET.
+_NO_SETTING = "SET LOCAL dataflow_tdd.nothing = ''"
+# Checks what is deferred, as a commit does, and lets later transactions begin as this one did.
+CHECK = """
+DO $dataflow_tdd$
+DECLARE deferred text;
+BEGIN
+  SET CONSTRAINTS ALL IMMEDIATE;
+  SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') INTO deferred
+    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
+   WHERE c.condeferred;
+  IF deferred IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || deferred || ' DEFERRED'; END IF;
+END $dataflow_tdd$
+"""
+_CLOSE = """
+DO $dataflow_tdd$
+DECLARE cursor_name text;
+BEGIN
+  FOR cursor_name IN SELECT name FROM pg_catalog.pg_cursors WHERE NOT is_holdable AND name IN ({names}) LOOP
+    EXECUTE pg_catalog.format('CLOSE %I', cursor_name);
+  END LOOP;
+END $dataflow_tdd$
+"""
+_DISCARD_ALL = (
+    "CLOSE ALL",
+    "SET SESSION AUTHORIZATION DEFAULT",
+    "RESET ALL",
+    "DEALLOCATE ALL",
+    "UNLISTEN *",
+    "SELECT pg_catalog.pg_advisory_unlock_all()",
+    "DISCARD TEMP",
+    "DISCARD SEQUENCES",
+    "DISCARD PLANS",
+)
+
+
+class State(NamedTuple):
+    """A session as its driver sees it.
+
+    :param explicit: a transaction was begun.
+    :param failed: and refuses all but its end.
+    :param saved: settings that go back to what they were when it ends. :param cursors: that are closed then.
+    :param savepoints: those that are set in it, by the driver and, since when it only reads, by us.
+    """
+
+    explicit: bool = False
+    failed: bool = False
+    saved: tuple[str, ...] = ()
+    cursors: tuple[str, ...] = ()
+    savepoints: tuple[str, ...] = ()
+
+    @property
+    def read_only(self) -> bool:
+        return _READS in self.savepoints
+
+
+class Send(NamedTuple):
+    """One statement for the server.
+
+    :param shown: its results go to the driver; of what is hidden only errors do. :param tag: in place of its own.
+    :param warns: its notices go to the driver.
+    :param after: the state of the session when it was done. :param broken: and when it failed, if not the same
+        as before.
+    """
+
+    sql: str
+    shown: bool = False
+    tag: str | None = None
+    warns: bool = False
+    after: State | None = None
+    broken: State | None = None
+
+
+class Steps(NamedTuple):
+    """:param sends: in this order, unless one fails. :param state: after all of them.
+    :param ends: the savepoint is not set after them. :param fails: the last of them fails for certain.
+    """
+
+    sends: tuple[Send, ...]
+    state: State
+    ends: bool = False
+    fails: bool = False
+
+
+class Situation(NamedTuple):
+    """:param alone: no other statement belongs to its string. :param checks: constraints may be deferred."""
+
+    state: State
+    alone: bool
+    checks: bool
+
+
+def steps(statement: Statement, now: Situation) -> Steps:
+    """What is done in place of a statement."""
+    make = _MAKERS.get(statement.kind, _plain)
+    return make(statement, now)
+
+
+def _plain(statement: Statement, now: Situation) -> Steps:
+    new = tuple(name for name in statement.settings if name not in now.state.saved)
+    state = now.state._replace(saved=now.state.saved + new)
+    before = tuple(Send(_save(name)) for name in new)
+    return Steps((*before, Send(statement.text, shown=True, after=state)), state)
+
+
+def _begin(statement: Statement, now: Situation) -> Steps:
+    if now.state.explicit:
+        return Steps((Send(statement.text, shown=True),), now.state)  # the server warns
+    state = now.state._replace(explicit=True)
+    tag = "START TRANSACTION" if statement.words[0] == "start" else "BEGIN"
+    if statement.read_only:
+        return _reading(state, tag)
+    return Steps((Send(_NO_SETTING, shown=True, tag=tag, after=state),), state)
+
+
+def _reading(state: State, tag: str = "SET") -> Steps:
+    """From now on it only reads."""
+    if not state.read_only:
+        state = state._replace(savepoints=(*state.savepoints, _READS))
+    reads = Send("SET TRANSACTION READ ONLY", shown=True, tag=tag, after=state)
+    return Steps((Send(f"SAVEPOINT {_READS}"), reads), state)
+
+
+def _commit(statement: Statement, now: Situation) -> Steps:
+    state = now.state
+    if not state.explicit:
+        return _end_of_nothing(statement, now, "COMMIT")
+    if state.failed:
+        return _rollback(statement, now)
+    over = State()
+    sends = [Send(sql, broken=over) for sql in end_of_transaction(now)]
+    sends.append(Send(RELEASE, shown=True, tag="COMMIT", after=over, broken=over))
+    if statement.chain:
+        return _chained(sends, state)
+    return Steps(tuple(sends), over, ends=True)
+
+
+def _rollback(statement: Statement, now: Situation) -> Steps:
+    if not now.state.explicit:
+        return _end_of_nothing(statement, now, "ROLLBACK")
+    sends = [Send(UNDO), Send(RELEASE, shown=True, tag="ROLLBACK", after=State())]
+    if statement.chain:
+        return _chained(sends, now.state)
+    return Steps(tuple(sends), State(), ends=True)
+
+
+def _chained(sends: list[Send], state: State) -> Steps:
+    """The next transaction begins at once, and is like this one."""
+    begun = State(explicit=True)
+    sends[-1] = sends[-1]._replace(after=begun)
+    sends.append(Send(SAVEPOINT))
+    # Where it failed outside of a savepoint, the server forgets that it only read.
+    if state.read_only and (not state.failed or set(state.savepoints) != {_READS}):
+        reading = _reading(begun)
+        sends += (send._replace(shown=False) for send in reading.sends)
+        begun = reading.state
+    return Steps(tuple(sends), begun)
+
+
+def _end_of_nothing(statement: Statement, now: Situation, tag: str) -> Steps:
+    if statement.chain:
+        return _refused(now, f"{tag} AND CHAIN can only be used in transaction blocks")
+    state = State()
+    warning = _said("WARNING", "25P01", "there is no transaction in progress")
+    if now.alone:
+        return Steps((warning, Send(_NO_SETTING, shown=True, tag=tag)), state)
+    # It ends what the string did so far.
+    earlier = [Send(UNDO)] if tag == "ROLLBACK" else [Send(sql) for sql in end_of_transaction(now)]
+    shown = Send(RELEASE, shown=True, tag=tag, after=state)
+    return Steps((warning, *earlier, shown), state, ends=True)
+
+
+def end_of_transaction(now: Situation) -> list[str]:
+    """What a commit does besides keeping what was written."""
+    check = [CHECK] if now.checks else []
+    # What was checked before it goes back is checked again, in a transaction that may write.
+    done = [*check, f"ROLLBACK TO SAVEPOINT {_READS}", *check] if now.state.read_only else check
+    if now.state.cursors:
+        done.append(_CLOSE.replace("{names}", ", ".join(map(_literal, now.state.cursors))))
+    done += [_restore(name) for name in now.state.saved]
+    return done
+
+
+def _savepoint(statement: Statement, now: Situation) -> Steps:
+    if not now.state.explicit:
+        return _refused(now, f"{statement.called} can only be used in transaction blocks")
+    savepoints, name = list(now.state.savepoints), statement.savepoint or ""
+    if statement.words[0] != "savepoint" and name not in savepoints:
+        return _no_savepoint(statement, now)  # those around the transaction are not the driver's
+    if statement.words[0] == "savepoint":
+        savepoints.append(name)
+    elif name in savepoints:
+        while savepoints[-1] != name:
+            savepoints.pop()
+        if statement.words[0] == "release":
+            savepoints.pop()
+    state = now.state._replace(savepoints=tuple(savepoints))
+    return Steps((Send(statement.text, shown=True, after=state),), state)
+
+
+def _no_savepoint(statement: Statement, now: Situation) -> Steps:
+    if now.state.failed and statement.words[0] == "release":
+        return Steps((Send(statement.text, shown=True),), now.state)  # nothing but a way back is read now
+    if now.state.failed:
+        # Nothing but a way back is read now, and one that leads nowhere says so.
+        name = statement.savepoint or ""
+        nowhere = _identifier(f"{name} ") if name.startswith(_AROUND) else _identifier(name)
+        return Steps((Send(f"ROLLBACK TO SAVEPOINT {nowhere}"),), now.state, fails=True)
+    return _refused(now, f'savepoint "{statement.savepoint}" does not exist', "3B001")
+
+
+def _two_phase(statement: Statement, now: Situation) -> Steps:
+    refusal = _said(
+        "EXCEPTION",
+        "0A000",
+        "PREPARE TRANSACTION cannot be undone, and so is refused in a test that is rolled back",
+        'mark the test tdd(isolation="database")',
+    )
+    return Steps((refusal,), now.state, fails=True)
+
+
+def _local(statement: Statement, now: Situation) -> Steps:
+    if now.alone and not now.state.explicit:
+        return _without_effect(statement, now)
+    return _plain(statement, now)
+
+
+def _transaction(statement: Statement, now: Situation) -> Steps:
+    if now.alone and not now.state.explicit:
+        return _without_effect(statement, now)
+    if statement.read_only:
+        return _reading(now.state)
+    # Its level is that of the test's transaction.
+    return Steps((Send(_NO_SETTING, shown=True),), now.state)
+
+
+def _constraints(statement: Statement, now: Situation) -> Steps:
+    if now.alone and not now.state.explicit:
+        return _without_effect(statement, now)
+    return Steps((Send(statement.text, shown=True),), now.state)
+
+
+def _without_effect(statement: Statement, now: Situation) -> Steps:
+    warning = _said("WARNING", "25P01", f"{statement.called} can only be used in transaction blocks")
+    send = Send(statement.text, shown=True)
+    return Steps((warning, Send(SAVEPOINT), send, Send(UNDO), Send(RELEASE)), now.state)
+
+
+def _declare(statement: Statement, now: Situation) -> Steps:
+    if now.alone and not now.state.explicit:
+        return _refused(now, "DECLARE CURSOR can only be used in transaction blocks")
+    assert statement.cursor is not None
+    state = now.state._replace(cursors=(*now.state.cursors, statement.cursor))
+    return Steps((Send(statement.text, shown=True, after=state),), state)
+
+
+def _lock(statement: Statement, now: Situation) -> Steps:
+    if now.alone and not now.state.explicit:
+        return _refused(now, "LOCK TABLE can only be used in transaction blocks")
+    return Steps((Send(statement.text, shown=True),), now.state)
+
+
+def _discard_all(statement: Statement, now: Situation) -> Steps:
+    if now.state.explicit or not now.alone:
+        return Steps((Send(statement.text, shown=True),), now.state)  # the server refuses it
+    *hidden, last = _DISCARD_ALL
+    sends = (*(Send(sql) for sql in hidden), Send(last, shown=True, tag="DISCARD ALL"))
+    return Steps(sends, now.state)
+
+
+def _refused(now: Situation, text: str, sqlstate: str = "25P01") -> Steps:
+    return Steps((_said("EXCEPTION", sqlstate, text),), now.state, fails=True)
+
+
+def _said(level: str, sqlstate: str, text: str, hint: str = "") -> Send:
+    """Have the server say it, so that it knows itself what follows from it."""
+    given = {"ERRCODE": sqlstate, "MESSAGE": text} | ({"HINT": hint} if hint else {})
+    using = ", ".join(f"{name} = {_literal(value)}" for name, value in given.items())
+    return Send(f"DO $dataflow_tdd$ BEGIN RAISE {level} USING {using}; END $dataflow_tdd$", warns=True)
+
+
+_SAVE = """
+SELECT pg_catalog.set_config({kept}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false)
+"""
+_RESTORE = """
+SELECT CASE WHEN pg_catalog.starts_with(was, '=')
+            THEN pg_catalog.set_config({name}, pg_catalog.substr(was, 2), false) END,
+       pg_catalog.set_config({kept}, '', false)
+  FROM (SELECT pg_catalog.current_setting({kept}, true) AS was OFFSET 0) AS kept
+"""
+
+
+def _save(setting: str) -> str:
+    """Keep what a setting is, in a setting of ours. What is kept goes with it where it is rolled back itself."""
+    return _SAVE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
+
+
+def _restore(setting: str) -> str:
+    return _RESTORE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.strip('"').replace("'", "''") + "'"
+
+
+def _identifier(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+_MAKERS = {
+    Kind.BEGIN: _begin,
+    Kind.COMMIT: _commit,
+    Kind.ROLLBACK: _rollback,
+    Kind.SAVEPOINT: _savepoint,
+    Kind.TWO_PHASE: _two_phase,
+    Kind.SET_LOCAL: _local,
+    Kind.SET_TRANSACTION: _transaction,
+    Kind.SET_CONSTRAINTS: _constraints,
+    Kind.DECLARE: _declare,
+    Kind.LOCK: _lock,
+    Kind.DISCARD_ALL: _discard_all,
+}

@@ -1,0 +1,155 @@
+"""Messages of PostgreSQL's protocol 3: cutting a stream into them, and the few that are written here. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+_INT = struct.Struct("!I")
+_ROWS = b"Dd"
+_HEAD = 5  # the type, and the length, which counts itself
+
+
+class Move(NamedTuple):
+    """A piece of a string that was sent stands so many characters elsewhere in what the driver sent."""
+
+    start: int
+    stop: int
+    by: int
+
+
+SYNC = b"S\x00\x00\x00\x04"
+TERMINATE = b"X\x00\x00\x00\x04"
+
+
+def message(kind: bytes, body: bytes = b"") -> bytes:
+    return kind + _INT.pack(len(body) + 4) + body
+
+
+def query(sql: str | bytes) -> bytes:
+    return message(b"Q", _text(sql) + b"\0")
+
+
+def parse(name: bytes, sql: str | bytes) -> bytes:
+    return message(b"P", name + b"\0" + _text(sql) + b"\0\0\0")
+
+
+def bind(portal: bytes, statement: bytes) -> bytes:
+    """Without parameters, and with results as text."""
+    return message(b"B", portal + b"\0" + statement + b"\0" + b"\0" * 6)
+
+
+def execute(portal: bytes) -> bytes:
+    return message(b"E", portal + b"\0\0\0\0\0")
+
+
+def close(what: bytes, name: bytes) -> bytes:
+    """:param what: S for a statement, P for a portal."""
+    return message(b"C", what + name + b"\0")
+
+
+def complete(tag: bytes) -> bytes:
+    return message(b"C", tag + b"\0")
+
+
+def ready(status: bytes) -> bytes:
+    """:param status: I outside of a transaction, T inside, E inside one that has failed."""
+    return message(b"Z", status)
+
+
+def first(stream: bytearray) -> bytes | None:
+    """The first message of a stream, taken out of it, if all of it is there."""
+    if len(stream) < _HEAD:
+        return None
+    end = 1 + _INT.unpack_from(stream, 1)[0]
+    if end > len(stream):
+        return None
+    found = bytes(stream[:end])
+    del stream[:end]
+    return found
+
+
+def has_one(stream: bytearray) -> bool:
+    """Whether all of a message is there."""
+    return len(stream) >= _HEAD and len(stream) > _INT.unpack_from(stream, 1)[0]
+
+
+def cut(stream: bytearray, *, rows_together: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The whole messages at the beginning of a stream, with their types; what is left stays in it.
+
+    :param rows_together: rows that follow one another, or data of a COPY, come as if they were one message.
+    """
+    position = 0
+    try:
+        while len(stream) - position >= _HEAD:
+            end = position + 1 + _INT.unpack_from(stream, position + 1)[0]
+            if end > len(stream):
+                break
+            kind = stream[position]
+            if rows_together and kind in _ROWS:
+                end = _end_of_run(stream, end, kind)
+            yield kind, bytes(stream[position:end])
+            position = end
+    finally:
+        del stream[:position]
+
+
+def _end_of_run(stream: bytearray, end: int, kind: int) -> int:
+    size = len(stream)
+    while size - end >= _HEAD and stream[end] == kind:
+        following = end + 1 + _INT.unpack_from(stream, end + 1)[0]
+        if following > size:
+            break
+        end = following
+    return end
+
+
+def names(body: bytes, count: int, start: int = _HEAD) -> tuple[list[bytes], int]:
+    """So many strings of a message, each with a zero at its end, and the place behind them."""
+    found = []
+    for _ in range(count):
+        end = body.index(0, start)
+        found.append(body[start:end])
+        start = end + 1
+    return found, start
+
+
+def row(said: bytes) -> tuple[str | None, ...]:
+    """The values of a DataRow, which are text."""
+    values: list[str | None] = []
+    position = _HEAD + 2
+    for _ in range(int.from_bytes(said[_HEAD:position])):
+        length = int.from_bytes(said[position : position + 4], signed=True)
+        position += 4
+        values.append(None if length < 0 else said[position : position + length].decode())
+        position += max(length, 0)
+    return tuple(values)
+
+
+def fields(said: bytes) -> dict[str, str]:
+    """The fields of an ErrorResponse or NoticeResponse, by their letters."""
+    parts = said[_HEAD:].split(b"\0")
+    return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts if part}
+
+
+def error(fields: Mapping[str, str]) -> bytes:
+    """An ErrorResponse with these fields, by their letters."""
+    return message(b"E", b"".join(f"{letter}{text}\0".encode() for letter, text in fields.items()) + b"\0")
+
+
+def moved(said: bytes, moves: Iterable[Move]) -> bytes:
+    """An error that tells its place in what the driver sent, and not in what was sent in place of that."""
+    position = _HEAD
+    while said[position]:
+        end = said.index(0, position)
+        if said[position : position + 1] == b"P":
+            place = int(said[position + 1 : end]) - 1
+            by = next((move.by for move in moves if move.start <= place <= move.stop), 0)
+            return message(b"E", said[_HEAD : position + 1] + str(place + by + 1).encode() + said[end:])
+        position = end + 1
+    return said
+
+
+def _text(sql: str | bytes) -> bytes:
+    return sql.encode() if isinstance(sql, str) else sql

@@ -1,0 +1,144 @@
+"""Programs of SQL, and what comes of one on a connection: everything that a driver can see."""
+
+from __future__ import annotations
+
+import select
+from time import monotonic
+from typing import Any, NamedTuple
+
+import psycopg
+from hypothesis import strategies
+from psycopg.pq import DiagnosticField, ExecStatus
+from tests.waiting import LIMIT_S
+
+STATEMENTS = (
+    "BEGIN",
+    "BEGIN",
+    "START TRANSACTION",
+    "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "BEGIN READ ONLY",
+    "COMMIT",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "COMMIT AND CHAIN",
+    "COMMIT AND NO CHAIN",
+    "ROLLBACK AND CHAIN",
+    "SAVEPOINT a",
+    "SAVEPOINT b",
+    'SAVEPOINT "A b"',
+    "ROLLBACK TO a",
+    "ROLLBACK TO SAVEPOINT b",
+    'ROLLBACK TO "A b"',
+    "RELEASE a",
+    "INSERT INTO t VALUES (3, 'x')",
+    "INSERT INTO t VALUES (4, 'y')",
+    "INSERT INTO t VALUES (1, 'there already')",
+    "UPDATE t SET v = 'z' WHERE id = 2",
+    "DELETE FROM t WHERE id = 3",
+    "SELECT * FROM t ORDER BY id",
+    "SELECT 1/0",
+    "SELECT * FROM nowhere",
+    "SELEKT",
+    "VALUES (1), (2)",
+    "",
+    "-- nothing",
+    "INSERT INTO child VALUES (1, 99, 1)",
+    "INSERT INTO child VALUES (2, 1, 2)",
+    "INSERT INTO child VALUES (3, 1, 2)",
+    "DELETE FROM child",
+    "SELECT count(*) FROM child",
+    "SET CONSTRAINTS ALL IMMEDIATE",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "SET LOCAL work_mem = '1MB'",
+    "SET work_mem = '2MB'",
+    "RESET work_mem",
+    "SHOW work_mem",
+    "SELECT set_config('app.x', '1', true)",
+    "SELECT set_config('app.x', '2', false)",
+    "SELECT current_setting('app.x', true)",
+    "SET TRANSACTION READ ONLY",
+    "DECLARE c CURSOR FOR SELECT * FROM t ORDER BY id",
+    "DECLARE h CURSOR WITH HOLD FOR SELECT 1",
+    "FETCH 1 FROM c",
+    "FETCH 1 FROM h",
+    "CLOSE c",
+    "CLOSE ALL",
+    "LOCK TABLE t",
+    "DISCARD ALL",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "DEALLOCATE p",
+    "DEALLOCATE ALL",
+    "CREATE TEMP TABLE tt (a int)",
+    "INSERT INTO tt VALUES (1)",
+    "SELECT * FROM tt",
+    "DROP TABLE tt",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_advisory_unlock_all()",
+)
+
+
+class Step(NamedTuple):
+    """:param prepared: sent by the extended protocol, which takes one statement."""
+
+    prepared: bool
+    sql: str
+
+
+class Result(NamedTuple):
+    """:param error: SQLSTATE, message and place, if it is one."""
+
+    status: str
+    tag: bytes | None
+    rows: list[list[bytes | None]] | None
+    error: tuple[bytes | None, ...] | None
+
+
+_one = strategies.sampled_from(STATEMENTS)
+_several = strategies.lists(_one, min_size=2, max_size=4).map("; ".join)
+_step = strategies.builds(Step, strategies.booleans(), _one) | strategies.builds(
+    Step, strategies.just(False), _several
+)
+programs = strategies.lists(_step, min_size=1, max_size=9)
+
+
+def run(connection: psycopg.Connection, program: list[Step]) -> list[tuple[Any, ...]]:
+    """For each step: it, its results, the state of the transaction after it, and the notices."""
+    notices: list[tuple[str | None, str | None]] = []
+    connection.add_notice_handler(lambda said: notices.append((said.sqlstate, said.message_primary)))
+    line = connection.pgconn
+    seen = []
+    for step in program:
+        notices.clear()
+        if step.prepared:
+            line.send_query_params(step.sql.encode(), None)
+        else:
+            line.send_query(step.sql.encode())
+        results = []
+        while (result := _answer(line)) is not None:
+            results.append(_described(result))
+        seen.append((step, results, line.transaction_status, tuple(notices)))
+    return seen
+
+
+def _answer(line: Any) -> Any:
+    line.flush()
+    deadline = monotonic() + LIMIT_S
+    while line.is_busy():
+        assert monotonic() < deadline, "there is no answer"
+        if select.select([line.socket], [], [], 0.1)[0]:
+            line.consume_input()
+    return line.get_result()
+
+
+def _described(result: Any) -> Result:
+    rows = error = None
+    if result.status == ExecStatus.TUPLES_OK:
+        columns = range(result.nfields)
+        rows = [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
+    elif result.status == ExecStatus.FATAL_ERROR:
+        fields = DiagnosticField.SQLSTATE, DiagnosticField.MESSAGE_PRIMARY, DiagnosticField.STATEMENT_POSITION
+        error = tuple(result.error_field(field) for field in fields)
+    return Result(ExecStatus(result.status).name, result.command_status, rows, error)
