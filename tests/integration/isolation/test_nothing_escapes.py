@@ -93,8 +93,13 @@ async def test_no_way_of_sending_a_commit_gets_through(tdd, way):
             await connection.execute("BEGIN")
             await connection.execute("INSERT INTO item VALUES (1)")
             assert connection.is_in_transaction()
-            with contextlib.suppress(asyncpg.NoActiveSQLTransactionError):  # asyncpg itself would read on
+            try:
                 await WAYS[way](connection, sql)
+            except (
+                asyncpg.NoActiveSQLTransactionError
+            ):  # some versions of asyncpg would read on, some do not begin
+                assert way in ("cursor", "iteration")
+                continue
             assert not connection.is_in_transaction()
             assert await connection.fetchval("SELECT count(*) FROM item") == 1
     await assert_clean(tdd)
