@@ -13,6 +13,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -29,6 +30,7 @@ from dataflow.testing.template import session as sessions
 T = TypeVar("T")
 
 _CHUNK = 1 << 16
+_SETTINGS = {"jit": "off"}
 _GREETING_LIMIT_S = 10.0
 _ITS_TURN_WILL_NOT_COME = {
     "S": "ERROR",
@@ -59,10 +61,7 @@ class Line:
     """
 
     def __init__(self, dsn: Dsn, limit_s: float) -> None:
-        self._entered = sessions.connect(dsn, settings={"jit": "off"})
-        if self._entered.pgconn.ssl_in_use:
-            self._entered.close()
-            raise ServerUnreachable("in TLS a connection of psycopg cannot be put into the sandbox")
+        self._entered = _entered(dsn)
         self._server = socket.socket(fileno=os.dup(self._entered.pgconn.socket))
         self._server.setblocking(False)
         self._to_server = bytearray()
@@ -178,6 +177,29 @@ class _End:
                 del self._to_driver[: self._sock.send(self._to_driver)]
             except BlockingIOError:
                 return
+
+
+def _entered(dsn: Dsn) -> psycopg.Connection:
+    """A session whose socket carries what is said as it is."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise _not_here("this system has no UNIX sockets")
+    entered = sessions.connect(dsn, settings=_SETTINGS)
+    if not entered.pgconn.ssl_in_use:
+        return entered
+    entered.close()
+    try:
+        parameters = (*(each for each in dsn.parameters if each[0] != "sslmode"), ("sslmode", "disable"))
+        return sessions.connect(replace(dsn, parameters=parameters), settings=_SETTINGS)
+    except ServerUnreachable as error:
+        raise _not_here(f"{dsn.where} is entered through TLS only") from error
+
+
+def _not_here(why: str) -> ServerUnreachable:
+    return ServerUnreachable(
+        f"a test with psycopg cannot be rolled back: {why}",
+        cause="what is said on its connection has to be read on the way",
+        remedy='mark the test tdd(isolation="database"), or take tdd_database',
+    )
 
 
 def connect(line: Line, **arguments: Any) -> SandboxedConnection:

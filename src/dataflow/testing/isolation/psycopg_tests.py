@@ -130,9 +130,8 @@ class PsycopgTests:
 
     @staticmethod
     def _enter(line: Line) -> Line:
-        line.ask(_BEGIN)
+        ((deferred,),) = line.ask(f"{_BEGIN}; {_DEFERRED}")
         line.session.enter()
-        ((deferred,),) = line.ask(_DEFERRED)
         line.session.deferred = deferred == "t"
         return line
 
