@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dataflow.testing.events import Emit, Event
     from dataflow.testing.isolation.context import TDDTestContext
     from dataflow.testing.isolation.manager import TDDDatabaseManager
+    from dataflow.testing.isolation.psycopg_tests import PsycopgTests
     from dataflow.testing.isolation.rollback import TDDTransactionManager
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.lease.lease import DatabaseLease
@@ -134,6 +135,13 @@ class Runtime:
         from dataflow.testing.databases.access import Access
 
         return Access(lambda: self.settings, self._emit)
+
+    @cached_property
+    def psycopg_tests(self) -> PsycopgTests:
+        """Rollback tests with psycopg."""
+        from dataflow.testing.isolation.psycopg_tests import PsycopgTests
+
+        return PsycopgTests(lambda: self.server().dsn, lambda: self.settings, self._emit)
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -264,6 +272,7 @@ class Runtime:
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
         self._forget_parent()
+        self.psycopg_tests.close()
         if self._manager is not None:
             await self._manager.close()
         self._settings = None
@@ -271,6 +280,7 @@ class Runtime:
     def release(self) -> None:
         """Give everything back without an event loop; for the end of a process."""
         self._forget_parent()
+        self.psycopg_tests.close()
         if self._manager is not None:
             self._manager.release_server()
         self._settings = None
@@ -280,6 +290,7 @@ class Runtime:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._manager = self._transactions = self._settings = None
+            self.psycopg_tests.forget()
             self.databases.forget()
 
     def _emit(self, event: Event) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from dataflow.testing.isolation.relay import Answer, Relay
+from dataflow.testing.isolation.relay import Relay
+from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.session import Session
 
 # Seconds that a server gets to acknowledge a cancelled statement.
@@ -108,13 +109,21 @@ class PhysicalConnection(asyncpg.Connection):
         session = self.session
         if session.busy:
             raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
-        answer = Answer(asyncio.get_running_loop().create_future())
-        session.ask(sql, answer.heard)
+        answer = Answer()
+        over = asyncio.get_running_loop().create_future()
+
+        def heard(said: bytes) -> None:
+            answer.heard(said)
+            if answer.over and not over.done():
+                over.set_result(None)
+
+        session.ask(sql, heard)
         try:
             async with asyncio.timeout(self._config.command_timeout if timeout is None else timeout):
-                await answer.over
+                await over
         except BaseException:
-            if not answer.over.done() or answer.over.cancelled():
-                self.terminate()  # it would hear the rest of this answer
+            self.terminate()  # it would hear the rest of this answer
             raise
+        if answer.error is not None:
+            raise asyncpg.PostgresError.new(answer.error)
         return answer.rows

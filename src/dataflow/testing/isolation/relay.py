@@ -14,13 +14,12 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import asyncpg
 from asyncpg.protocol import Protocol
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.session import Client, Session
 
-_READY, _ROW, _ERROR = b"ZDE"
+_READY = ord("Z")
 _AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"
 
 
@@ -110,6 +109,7 @@ class Relay(asyncio.Protocol):
         own.setblocking(False)
         if self.client is not None:
             self.client.close()
+        self.session.forget_prepared()
         self.session.send_to(_nobody)
         self.client, self._mute = None, True
         return Parked(own, self.greeting, self.session)
@@ -164,36 +164,6 @@ class Patience:
                 "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
             }
         )
-
-
-class Answer:
-    """What the server says to a Query of ours.
-
-    :param over: is done when all was said. :ivar rows: as text.
-    """
-
-    def __init__(self, over: asyncio.Future[None]) -> None:
-        self.over = over
-        self.rows: list[tuple[str | None, ...]] = []
-        self._error: Exception | None = None
-        self._said = bytearray()
-
-    def heard(self, said: bytes) -> None:
-        self._said += said
-        for kind, message in wire.cut(self._said):
-            if kind == _ROW:
-                self.rows.append(wire.row(message))
-            elif kind == _ERROR:
-                self._error = asyncpg.PostgresError.new(wire.fields(message))
-            elif kind == _READY and not self.over.done():
-                if self._error is not None:
-                    self.over.set_exception(self._error)
-                else:
-                    self.over.set_result(None)
-
-    def lost(self, error: Exception) -> None:
-        if not self.over.done():
-            self.over.set_exception(error)
 
 
 class _Transport:

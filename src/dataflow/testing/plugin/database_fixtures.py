@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dataflow.testing.plugin.isolation import DATABASE, FRESH, isolation_of
+from dataflow.testing.plugin.isolation import DATABASE, FRESH, ROLLBACK, isolation_of
 from dataflow.testing.plugin.telling import telling
 
 if TYPE_CHECKING:
+    from dataflow.testing.isolation.psycopg_tests import PsycopgContext
     from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.runtime import Runtime
     from dataflow.testing.template.source import SchemaSource
@@ -45,6 +46,35 @@ def tdd_database(
         yield lease
     finally:
         tdd_runtime.take_back_database(lease)
+
+
+@pytest.fixture
+def tdd_psycopg(
+    request: pytest.FixtureRequest, tdd_runtime: Runtime, tdd_schema: SchemaSource
+) -> Iterator[PsycopgContext]:
+    """For tests with psycopg: ``.connection`` is inside a transaction that is rolled back after the test.
+
+    Marked ``tdd(isolation="database")`` it is a connection to the database of the test, and commits.
+    """
+    if isolation_of(request.node, ROLLBACK) != ROLLBACK:
+        yield from _committing(request)
+        return
+    if tdd_runtime.databases.schema is None:
+        tdd_runtime.databases.schema = tdd_schema
+    with telling():
+        context = tdd_runtime.psycopg_tests.begin(request.node.nodeid)
+    yield context
+    with telling():
+        tdd_runtime.psycopg_tests.end(context)
+
+
+def _committing(request: pytest.FixtureRequest) -> Iterator[PsycopgContext]:
+    from dataflow.testing.isolation.psycopg_tests import PsycopgContext
+
+    database = request.getfixturevalue("tdd_database")
+    context = PsycopgContext(request.node.nodeid, database.connect_psycopg, database)
+    yield context
+    context.end()
 
 
 def point_environment(request: pytest.FixtureRequest, names: Collection[str], url: str) -> None:

@@ -56,6 +56,8 @@ class Driver:
     """One who uses the session.
 
     :ivar deliver: is given what the server says to it. :ivar incoming: what it sent, and was not forwarded yet.
+    :ivar prefix: of its names in the session, where others may have the same.
+    :ivar prepared: what it has prepared there, by these names.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
         :ivar portals: likewise. :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
@@ -66,6 +68,8 @@ class Driver:
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
     skipping: bool = False
+    prefix: bytes = b""
+    prepared: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from dataflow.testing.sandbox.conversation import Awaited, Conversation, Exchang
 from dataflow.testing.sandbox.statements import Script, Statement, read
 from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
 
+_NAME = 5  # where the first name of a message stands, or what kind of thing it names
 _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
 
 
@@ -93,7 +94,9 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
         if statement.replaced:
             # It can be parsed, also where nothing else is any more, and is never executed.
             message = wire.parse(name, UNDO)
-    talk.put(message, Awaited(b"1"))
+    if name:
+        exchange.driver.prepared.add(exchange.driver.prefix + name)
+    talk.put(wire.renamed(message, _NAME, exchange.driver.prefix), Awaited(b"1"))
 
 
 def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -102,16 +105,18 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver.portals.pop(portal, None)
     if name in driver.statements:
         driver.portals[portal] = driver.statements[name]
-    talk.put(message, Awaited(b"2"))
+    message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
+    talk.put(wire.renamed(message, _NAME, driver.prefix), Awaited(b"2"))
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    talk.put(message, Awaited(b"Tn"))
+    talk.put(wire.renamed(message, _NAME + 1, exchange.driver.prefix), Awaited(b"Tn"))
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal,), _ = wire.names(message, 1)
     statement = exchange.driver.portals.get(portal)
+    message = wire.renamed(message, _NAME, exchange.driver.prefix)
     if statement is None:
         talk.put(message, Awaited(b"CsI"))
         return
@@ -123,9 +128,14 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    known = exchange.driver.statements if message[5:6] == b"S" else exchange.driver.portals
-    known.pop(wire.names(message, 1, 6)[0][0], None)
-    talk.put(message, Awaited(b"3"))
+    driver = exchange.driver
+    (name,), _ = wire.names(message, 1, _NAME + 1)
+    if message[5:6] == b"S":
+        driver.statements.pop(name, None)
+        driver.prepared.discard(driver.prefix + name)
+    else:
+        driver.portals.pop(name, None)
+    talk.put(wire.renamed(message, _NAME + 1, driver.prefix), Awaited(b"3"))
 
 
 def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:

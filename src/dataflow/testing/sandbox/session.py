@@ -64,6 +64,8 @@ class Session:
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
         self._drivers: list[Driver] = []
+        self._number = 0
+        self._prepared: set[bytes] = set()  # by drivers that went away
         self._incoming = bytearray()
         self._exchange: Exchange | None = None
         self._talk = Conversation()
@@ -72,9 +74,15 @@ class Session:
 
     def client(self, deliver: Callable[[bytes], None]) -> Client:
         """A new driver. :param deliver: is given what the server says to it."""
-        driver = Driver(deliver)
+        self._number += 1
+        # The first one is that of the test; it has been there before others were.
+        driver = Driver(deliver, prefix=b"d%d_" % self._number if self._drivers else b"")
         self._drivers.append(driver)
         return Client(self, driver)
+
+    def forget_prepared(self) -> None:
+        """All statements of drivers that went away will be deallocated at once."""
+        self._prepared.clear()
 
     def send_to(self, send: Callable[[bytes], None]) -> None:
         """From now on the server is reached in another way."""
@@ -102,6 +110,11 @@ class Session:
     def ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
         """Send a Query of ours, and give the answer as it comes. Nothing else may be under way."""
         assert self._exchange is None, "the session is busy"
+        if self._prepared:
+            for name in self._prepared:
+                self._talk.put(wire.close(b"S", name), Awaited(b"3", shown=False))
+            self._talk.put(wire.SYNC, Awaited(b"Z", shown=False))
+            self._prepared.clear()
         asker = Driver(answer, _AS_IT_IS)
         self._exchange = Exchange(asker, asker.state, ended=True)
         self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
@@ -139,6 +152,7 @@ class Session:
         if driver not in self._drivers:
             return
         self._drivers.remove(driver)
+        self._prepared |= driver.prepared
         driver.deliver = _nobody
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:

@@ -115,6 +115,13 @@ def names(body: bytes, count: int, start: int = _HEAD) -> tuple[list[bytes], int
     return found, start
 
 
+def renamed(said: bytes, at: int, prefix: bytes) -> bytes:
+    """The same with a prefix to the name that stands at a place, unless that is empty."""
+    if not prefix or not said[at]:
+        return said
+    return message(said[:1], said[_HEAD:at] + prefix + said[at:])
+
+
 def row(said: bytes) -> tuple[str | None, ...]:
     """The values of a DataRow, which are text."""
     values: list[str | None] = []

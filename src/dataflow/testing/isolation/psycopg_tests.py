@@ -1,0 +1,200 @@
+"""Rollback tests with psycopg: one session of the server, which each test has in turn. No event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
+from dataflow.testing.events import ContextReleased, Emit
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from dataflow.testing.dsn import Dsn
+    from dataflow.testing.isolation.in_step import Line
+    from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.settings import Settings
+
+_GUARD = "dataflow_tdd_test"
+_BEGIN = f"BEGIN; SAVEPOINT {_GUARD}"
+_DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
+# Locks of the session, what it knows of sequences, and its prepared statements outlive a rollback.
+_END = (
+    f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK;"
+    " SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; DEALLOCATE ALL"
+)
+
+
+class PsycopgContext:
+    """What a test with psycopg holds.
+
+    :ivar test_id: whose it is. :ivar database: the test's own, if it is isolated by that and not by a rollback.
+    """
+
+    def __init__(
+        self, test_id: str, opens: Callable[..., psycopg.Connection], database: DatabaseLease | None = None
+    ) -> None:
+        self.test_id = test_id
+        self.database = database
+        self._opens = opens
+        self._opened: list[psycopg.Connection] = []
+        self._connection: psycopg.Connection | None = None
+        self._over = False
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """As `psycopg.connect` gives it: it begins a transaction by itself.
+
+        :raises StaleContext: the test is over.
+        """
+        if self._connection is None or self._over:
+            self._connection = self.connect()
+        return self._connection
+
+    def connect(self, **arguments: Any) -> psycopg.Connection:
+        """Another connection, in the same transaction of the test; closed with the test at the latest.
+
+        For code that wants one of its own, such as SQLAlchemy's ``create_engine("postgresql+psycopg://",
+        creator=context.connect)``. Connections of one test take turns.
+
+        :param arguments: for `psycopg.connect`, besides the address: ``autocommit``, ``row_factory`` …
+        :raises StaleContext: the test is over.
+        """
+        if self._over:
+            raise StaleContext(
+                f"context of {self.test_id}: the test is over",
+                cause="it was kept in a global or a wider fixture that outlived the test",
+                remedy="take tdd_psycopg in the test or fixture that needs the connection",
+            )
+        connection = self._opens(**arguments)
+        self._opened.append(connection)
+        return connection
+
+    def end(self) -> None:
+        """Close what is open. Idempotent."""
+        self._over = True
+        for connection in self._opened:
+            if not connection.closed:
+                connection.close()
+        self._opened.clear()
+
+
+class PsycopgTests:
+    """Begins and ends them.
+
+    :param dsn: where rollback tests connect to.
+    """
+
+    def __init__(self, dsn: Callable[[], Dsn], settings: Callable[[], Settings], emit: Emit) -> None:
+        self._dsn = dsn
+        self._settings = settings
+        self._emit = emit
+        self._line: Line | None = None
+        self._began = 0.0
+        self._opened = False
+        self._polluted: tuple[Dsn, str] | None = None
+
+    def begin(self, test_id: str) -> PsycopgContext:
+        """A context in a transaction, which `end` rolls back.
+
+        :raises ServerError: the server cannot be used.
+        :raises DatabaseNotClean: an earlier test may have left rows.
+        """
+        from dataflow.testing.isolation.in_step import connect
+
+        started = perf_counter()
+        dsn = self._dsn()
+        if self._polluted is not None and self._polluted[0] == dsn:
+            raise _not_clean(self._polluted[1])
+        line = self._begun(dsn)
+        self._began = perf_counter() - started
+        return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments))
+
+    def _begun(self, dsn: Dsn) -> Line:
+        import psycopg
+
+        used = self._line
+        if used is not None and used.dsn == dsn:
+            try:
+                return self._enter(used)
+            except (psycopg.Error, OSError):  # the server ended it between two tests
+                self.close()
+        from dataflow.testing.isolation.in_step import Line
+
+        self.close()
+        self._line = Line(dsn, self._settings().timeout)
+        self._opened = True
+        return self._enter(self._line)
+
+    @staticmethod
+    def _enter(line: Line) -> Line:
+        ((deferred,),) = line.ask(f"{_BEGIN}; {_DEFERRED}")
+        line.session.enter()
+        line.session.deferred = deferred == "t"
+        return line
+
+    def end(self, context: PsycopgContext) -> None:
+        """Undo all that the test did.
+
+        :raises TransactionEnded: its transaction is not the one that was begun.
+        """
+        import psycopg
+
+        started = perf_counter()
+        context.end()
+        line, problem = self._line, None
+        try:
+            if line is not None:
+                line.settle()
+                line.ask(_END)
+                line.session.leave()
+        except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:
+            problem = f"{context.test_id}: it left the transaction that isolates it"
+            self._polluted = self._dsn(), problem
+            self.close()
+            raise TransactionEnded(
+                problem,
+                cause="a COMMIT or ROLLBACK that this library did not see",
+                remedy="rows committed by this test may still be in the database",
+            ) from error
+        except (psycopg.Error, OSError):  # the server has rolled back what it ended
+            self.close()
+        finally:
+            self._tell(context, perf_counter() - started, problem)
+
+    def _tell(self, context: PsycopgContext, teardown_s: float, problem: str | None) -> None:
+        self._emit(
+            ContextReleased(
+                test_id=context.test_id,
+                setup_ms=self._began * 1e3,
+                schema_ms=0.0,
+                data_ms=0.0,
+                teardown_ms=teardown_s * 1e3,
+                statements=0,
+                problem=problem,
+                harmless=problem is None,
+                isolated=problem is None,
+                opened=self._opened,
+            )
+        )
+        self._opened = False
+
+    def forget(self) -> None:
+        """In a forked child: the session is that of the parent."""
+        self._line = None
+
+    def close(self) -> None:
+        """Let go of the session. Idempotent."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+
+def _not_clean(problem: str) -> DatabaseNotClean:
+    return DatabaseNotClean(
+        f"the database may hold rows of an earlier test: {problem}",
+        cause="that test left the transaction that isolates it",
+        remedy="mend or deselect that test and run again",
+    )

@@ -1,0 +1,197 @@
+"""Rollback tests with psycopg: production's transactions on its connections, and nothing that stays."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
+from dataflow.testing.isolation.psycopg_tests import PsycopgTests
+from dataflow.testing.settings import Sources, resolve
+
+COUNT = "SELECT count(*) FROM item"
+
+
+@pytest.fixture
+def place(tdd):
+    """The same database as the other tests of this folder have, through psycopg."""
+    events = []
+    tests = PsycopgTests(lambda: tdd.manager.server.dsn, lambda: resolve(Sources()), events.append)
+    tests.seen = events
+    yield tests
+    tests.close()
+
+
+pytestmark = pytest.mark.asyncio  # for the fixture `tdd`, which owns the database
+
+
+def ids(connection):
+    return [row[0] for row in connection.execute("SELECT id FROM item ORDER BY id").fetchall()]
+
+
+async def test_autocommit(tdd, place):
+    context = place.begin("autocommit")
+    connection = context.connect(autocommit=True)
+    connection.execute("INSERT INTO item VALUES (%s)", (1,))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT 1/0")
+    with connection.transaction():
+        connection.execute("INSERT INTO item VALUES (2)")
+        with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
+            connection.execute("INSERT INTO item VALUES (3); SELECT 1/0")
+    assert ids(connection) == [1, 2]
+    assert tdd.ask("SELECT id FROM item") == []
+    place.end(context)
+    assert tdd.ask("SELECT id FROM item") == []
+    assert place.seen[-1].isolated
+
+
+async def test_transactions_that_begin_by_themselves(tdd, place):
+    context = place.begin("by itself")
+    connection = context.connection
+    connection.execute("INSERT INTO item VALUES (1)")
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+    connection.commit()
+    connection.execute("INSERT INTO item VALUES (2)")
+    connection.rollback()
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("SELECT * FROM nowhere")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        connection.execute("SELECT 1")
+    connection.rollback()
+    with connection:
+        connection.execute("INSERT INTO item VALUES (3)")
+    assert connection.closed
+    assert ids(context.connect()) == [1, 3]
+    place.end(context)
+    assert tdd.ask("SELECT id FROM item") == []
+
+
+async def test_rows_in_and_out_in_bulk(place):
+    context = place.begin("bulk")
+    connection = context.connection
+    with connection.cursor() as cursor:
+        with cursor.copy("COPY item FROM STDIN") as copy:
+            for number in range(100_000):
+                copy.write_row((number,))
+        with cursor.copy("COPY item TO STDOUT") as copy:
+            assert sum(bytes(block).count(b"\n") for block in copy) == 100_000
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation), cursor.copy("COPY item FROM STDIN") as copy:
+            copy.write("x\n")
+    connection.rollback()
+    with connection.cursor(name="of_the_server") as cursor:
+        cursor.execute("SELECT generate_series(1, 1000)")
+        assert len(cursor.fetchmany(10)) == 10
+    connection.rollback()
+    assert len(connection.execute("SELECT generate_series(1, 200000)").fetchall()) == 200_000
+    connection.rollback()
+    with connection.pipeline():
+        cursors = [connection.execute("SELECT %s::int", (number,)) for number in range(50)]
+        assert [cursor.fetchone()[0] for cursor in cursors] == list(range(50))
+    place.end(context)
+
+
+async def test_statements_that_psycopg_prepares(place):
+    for test in ("first", "second"):
+        context = place.begin(test)
+        for connection in (context.connect(prepare_threshold=0), context.connect()):
+            for number in range(3):
+                assert connection.execute("SELECT %s::int", (number,), prepare=True).fetchone() == (number,)
+            connection.commit()
+        place.end(context)
+
+
+async def test_several_connections_take_turns(place):
+    context = place.begin("turns")
+    first, second = context.connection, context.connect()
+    first.execute("INSERT INTO item VALUES (1)")
+    with pytest.raises(
+        psycopg.errors.LockNotAvailable, match="another connection of this test has begun"
+    ) as told:
+        second.execute(COUNT)
+    assert 'tdd(isolation="database")' in told.value.diag.message_hint
+    first.commit()
+    second.rollback()
+    assert ids(second) == [1]
+    place.end(context)
+    assert first.closed
+    assert second.closed
+    with pytest.raises(StaleContext, match="context of turns: the test is over"):
+        context.connect()
+
+
+async def test_one_session_serves_all_and_another_one_when_it_was_ended(tdd, place):
+    pids = []
+    for number in range(4):
+        context = place.begin(str(number))
+        pids.append(context.connection.info.backend_pid)
+        assert context.connection.execute(COUNT).fetchone() == (0,)
+        context.connection.execute("INSERT INTO item VALUES (1)")
+        context.connection.commit()
+        place.end(context)
+        if number == 1:
+            tdd.ask(f"SELECT pg_terminate_backend({pids[-1]})")
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert tdd.ask("SELECT id FROM item") == []
+
+
+async def test_an_interrupted_statement_does_not_disturb_the_next_test(place):
+    context = place.begin("interrupted")
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    with pytest.raises(InterruptedError):
+        context.connection.execute("SELECT pg_sleep(0.5)")
+    place.end(context)
+    context = place.begin("the next")
+    assert context.connection.execute(COUNT).fetchone() == (0,)
+    place.end(context)
+
+
+def _interrupt(*_given: object) -> None:
+    raise InterruptedError
+
+
+async def test_getting_out_all_the_same_is_found_and_stops_the_others(tdd, place):
+    context = place.begin("escapes")
+    context.connection.execute("INSERT INTO item VALUES (1)")
+    context.connection.commit()
+    place._line.ask("COMMIT")
+    with pytest.raises(TransactionEnded, match="escapes: it left the transaction"):
+        place.end(context)
+    assert not place.seen[-1].isolated
+    with pytest.raises(DatabaseNotClean):
+        place.begin("later")
+    tdd.ask("DELETE FROM item RETURNING id")
+
+
+async def test_an_engine_of_sqlalchemy_is_in_the_transaction(tdd, place):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    orm = pytest.importorskip("sqlalchemy.orm")
+    context = place.begin("an application")
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=context.connect)
+    insert = sqlalchemy.text("INSERT INTO item VALUES (:id)")
+    with orm.Session(engine) as session:
+        session.execute(insert, {"id": 1})
+        session.commit()
+        session.execute(insert, {"id": 2})
+        session.rollback()
+        with session.begin_nested():
+            session.execute(insert, {"id": 3})
+        session.commit()
+        assert list(session.scalars(sqlalchemy.text("SELECT id FROM item ORDER BY id"))) == [1, 3]
+    engine.dispose()
+    place.end(context)
+    assert tdd.ask("SELECT id FROM item") == []
+
+
+async def test_nothing_of_it_stays_open(tdd, place):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(20):
+        context = place.begin(str(number))
+        context.connect().execute("SELECT 1")
+        place.end(context)
+    place.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
