@@ -165,3 +165,124 @@ async def test_of_a_test_that_commits_they_are_connections_to_its_database(tdd):
         await disconnect_committing(context)
         assert other.is_closed()
         tdd.ask("DELETE FROM item RETURNING id")
+
+
+DEFERRABLE = "CREATE TABLE late (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, big int CHECK (big < 100))"
+
+
+async def test_what_cannot_be_parsed_fails_where_constraints_may_be_deferred(tdd):
+    async with tdd.test_context("parses") as context:
+        await context.connection.execute(DEFERRABLE)
+        for connection in (context.connection, await context.connect()):
+            for wrong in ("SELECT nope", "slect", "SELECT 1; SELECT 2"):
+                with pytest.raises(asyncpg.PostgresError):
+                    await connection.fetch(wrong, timeout=10)
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.executemany("INSERT INTO late VALUES ($1, 100)", [(n,) for n in range(20_000)])
+            assert await connection.fetchval("SELECT count(*) FROM late", timeout=10) == 0
+
+
+async def test_a_statement_that_was_only_prepared_keeps_nobody_waiting(tdd):
+    async with tdd.test_context("prepares") as context:
+        connection, other = context.connection, await context.connect()
+        statement = await connection.prepare("SELECT $1::int")
+        assert await other.fetchval(COUNT, timeout=2) == 0
+        assert await statement.fetchval(7) == 7
+
+
+async def test_who_was_served_is_not_refused_later(tdd, monkeypatch):
+    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.3)
+    async with tdd.test_context("waits") as context:
+        connection, other = context.connection, await context.connect()
+        for one, two in ((connection, other), (other, connection)):
+            busy = asyncio.create_task(one.execute("SELECT pg_sleep(0.1)"))
+            await asyncio.sleep(0.02)
+            await two.execute("SELECT 1")
+            await busy
+            await two.execute("SELECT pg_sleep(0.5)")
+        # Statements end by themselves: nobody is refused for them, however long they take together.
+        await asyncio.gather(*(context.pool.execute("SELECT pg_sleep(0.2)") for _ in range(4)))
+        busy = asyncio.create_task(other.execute("SELECT pg_sleep(0.1)"))
+        await asyncio.sleep(0.02)
+        await connection.execute("SELECT 1")
+        await busy
+    async with tdd.test_context("the next") as context:
+        await asyncio.sleep(0.5)
+        await context.connection.execute("SELECT 1")
+
+
+async def test_many_rows_that_fail_in_their_arguments_are_undone(tdd):
+    rows = [(n,) for n in range(50_000)] + [("no number",)]
+    async with tdd.test_context("many") as context:
+        for connection in (context.connection, await context.connect()):
+            with pytest.raises(asyncpg.DataError):
+                await connection.executemany("INSERT INTO item VALUES ($1)", rows)
+            assert await connection.fetchval(COUNT) == 0
+
+
+async def test_one_that_is_cancelled_leaves_the_others_alone(tdd):
+    async with tdd.test_context("cancels") as context:
+        for one, two in (
+            (context.connection, await context.connect()),
+            (await context.connect(), context.connection),
+        ):
+            busy = asyncio.create_task(one.execute("SELECT pg_sleep(0.5)"))
+            await asyncio.sleep(0.05)
+            with pytest.raises(TimeoutError):
+                await two.execute("INSERT INTO item VALUES (1)", timeout=0.1)
+            await busy
+            assert await one.fetchval(COUNT) == 0
+            assert await two.fetchval(COUNT) == 0
+            with pytest.raises(TimeoutError):
+                await two.execute("SELECT pg_sleep(60)", timeout=0.1)
+            assert await one.fetchval(COUNT) == 0
+
+
+async def test_a_slow_reader_gets_all_that_is_copied_out(tdd):
+    async def sink(data):
+        sizes.append(len(data))
+        await asyncio.sleep(0.001)
+
+    sizes = []
+    async with tdd.test_context("copies") as context:
+        other = await context.connect()
+        await other.copy_from_query("SELECT repeat('x', 299) FROM generate_series(1, 20000)", output=sink)
+        assert sum(sizes) == 300 * 20_000
+        assert await context.connection.fetchval(COUNT) == 0
+
+
+async def test_the_end_of_the_session_is_told_to_all(tdd):
+    async with tdd.test_context("is ended") as context:
+        other = await context.connect()
+        waiting = asyncio.create_task(other.execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.05)
+        pid = context.connection.physical.get_server_pid()
+        tdd.ask(f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await asyncio.wait_for(waiting, 10)
+        assert other.is_closed()
+    async with tdd.test_context("the next") as context:
+        assert await context.pool.fetchval(COUNT) == 0
+
+
+async def test_constraints_that_others_made_meanwhile_are_checked(tdd):
+    async with tdd.test_context("before") as context:
+        await context.connection.execute("SELECT 1")
+    tdd.ask(DEFERRABLE)
+    async with tdd.test_context("after") as context:
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await context.connection.execute("INSERT INTO late VALUES (1), (1)")
+
+
+async def test_settings_of_a_transaction_end_with_it(tdd):
+    async with tdd.test_context("settings") as context:
+        connection = context.connection
+        for _ in range(2):
+            async with connection.transaction():
+                await connection.fetchval("SELECT set_config($1, $2, true)", "app.tenant", "42")
+                assert await connection.fetchval("SELECT current_setting('app.tenant', true)") == "42"
+            assert not await connection.fetchval("SELECT current_setting('app.tenant', true)")
+        await connection.fetchval("SELECT set_config($1, $2, true)", "app.tenant", "43")
+        assert not await connection.fetchval("SELECT current_setting('app.tenant', true)")
+        await connection.execute("BEGIN; SET LOCAL work_mem = '6MB'; SET work_mem = '8MB'; COMMIT")
+        assert await connection.fetchval("SHOW work_mem") == "8MB"

@@ -95,6 +95,8 @@ class TestConnection(_Connection):
         physical = self.physical
         if self._sharing is not None:
             self._sharing.end()
+        if physical.relay is not None:
+            physical.relay.wait_at_most(None)
         self._physical, self._retired = None, physical
         physical.handle = None
         physical.disown()
@@ -240,7 +242,7 @@ class TestConnection(_Connection):
             self.log.failed = query
             raise self.timed_out(query, started, kwargs.get("timeout")) from error
         except asyncpg.InternalClientError as error:
-            raise self._lost() from error  # the server's last words came while nobody asked
+            raise lost(self.test_id, self.log) from error  # the server's last words came while nobody asked
         except asyncpg.PostgresError as error:
             if isinstance(error, asyncpg.InFailedSQLTransactionError):
                 explain_abort(error, self._context.test_id, self.log.failed)
@@ -305,11 +307,8 @@ class TestConnection(_Connection):
                 option="asyncio_default_test_loop_scope, asyncio_default_fixture_loop_scope",
             )
         if physical.is_closed():
-            raise self._lost()
+            raise lost(self.test_id, self.log)
         return physical
-
-    def _lost(self) -> ConnectionLost:
-        return lost(self.test_id, self.log)
 
     def timed_out(self, query: str, started: float, given: float | None) -> StatementTimeout:
         """What to raise for a statement that ran past its limit. :param given: of the call itself, in seconds."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from dataflow.testing.isolation.relay import Relay
+from dataflow.testing.isolation.relay import Relay, cancelled_here
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.session import Session
 
@@ -33,6 +33,7 @@ class PhysicalConnection(asyncpg.Connection):
     _top_xact: Any
     _protocol: Any
     _transport: Any
+    _cancellations: set[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,6 +96,15 @@ class PhysicalConnection(asyncpg.Connection):
         if self.relay is None or self.relay.session is None or self.is_closed():
             raise asyncpg.InterfaceError("connection is closed")
         return self.relay.session
+
+    async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
+        """The server is told only if the statement is under way there, and not that of another connection."""
+        if self.relay is not None and self.relay.client is not None and cancelled_here(self.relay.client):
+            self._cancellations.discard(asyncio.current_task())
+            if not waiter.done():
+                waiter.set_result(None)
+        else:
+            await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
 
     @property
     def isolated(self) -> bool:

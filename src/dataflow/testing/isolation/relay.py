@@ -98,7 +98,8 @@ class Relay(asyncio.Protocol):
             self._patience.end()
         self._patience = None
         if limit_s is not None and self.client is not None:
-            self._patience = Patience(self.client, asyncio.get_running_loop(), limit_s)
+            assert self.session is not None, "it has a client"
+            self._patience = Patience(self.session, self.client, asyncio.get_running_loop(), limit_s)
 
     def park(self) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
@@ -137,7 +138,8 @@ class Relay(asyncio.Protocol):
 class Patience:
     """A driver waits for its turn so long, in seconds, and no longer."""
 
-    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+    def __init__(self, session: Session, client: Client, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        self._session = session
         self._client = client
         self._loop = loop
         self._limit_s = limit_s
@@ -149,12 +151,20 @@ class Patience:
         if self._client.waits:
             self._timer = self._loop.call_later(self._limit_s, self._give_up)
 
+    def _busy(self) -> bool:
+        return self._session.busy
+
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _give_up(self) -> None:
+        if not self._client.waits:
+            return
+        if self._busy():  # a statement ends by itself, and has a limit of its own
+            self._timer = self._loop.call_later(self._limit_s, self._give_up)
+            return
         self._client.refuse(
             {
                 "S": "ERROR",
@@ -164,6 +174,18 @@ class Patience:
                 "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
             }
         )
+
+
+_CANCELLED = {"S": "ERROR", "V": "ERROR", "C": "57014", "M": "canceling statement due to user request"}
+
+
+def cancelled_here(client: Client) -> bool:
+    """Cancel what a driver has sent while it waits for its turn; False when that is a matter for the server."""
+    if client.at_work:
+        return False
+    if client.waits:
+        client.refuse(_CANCELLED)
+    return True
 
 
 class _Transport:

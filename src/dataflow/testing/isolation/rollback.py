@@ -40,11 +40,9 @@ class TDDTransactionManager:
             )
         session = physical.session
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
-        if session.deferred is None:
-            ((deferred,),) = await physical.ask(f"{sql}; {_DEFERRED}", context.timeout)
-            session.deferred = deferred == "t"
-        else:
-            await physical.ask(sql, context.timeout)
+        # Anybody may have made some since the last test.
+        ((deferred,),) = await physical.ask(f"{sql}; {_DEFERRED}", context.timeout)
+        session.deferred = deferred == "t"
         session.enter()
         self._open.add(context)
         context.state = ContextState.IN_TRANSACTION

@@ -13,7 +13,7 @@ import asyncpg
 
 from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
-from dataflow.testing.isolation.relay import Patience, Relay
+from dataflow.testing.isolation.relay import Patience, Relay, cancelled_here
 from dataflow.testing.sandbox import wire
 
 # As many as a pool of asyncpg has; they cost the server nothing.
@@ -22,6 +22,18 @@ MOST = 10
 
 class SharedConnection(asyncpg.Connection):
     """One that a pool may take back while another one is at work."""
+
+    _transport: Any
+    _cancellations: set[Any]
+
+    async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
+        """The server is told only if the statement is under way there, and not that of another connection."""
+        if cancelled_here(self._transport.client):
+            self._cancellations.discard(asyncio.current_task())
+            if not waiter.done():
+                waiter.set_result(None)
+        else:
+            await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
 
     def get_reset_query(self) -> str:
         """Nothing: the settings of the session belong to all."""
@@ -156,8 +168,10 @@ class _Joined(asyncio.Transport):
         self._relay = relay
         self._inner = inner
         self._loop = loop
-        self._client = relay.session.client(inner.data_received)
-        self._patience = Patience(self._client, loop, limit_s)
+        self.client = relay.session.client(self._deliver, self._lost)
+        self._patience = Patience(relay.session, self.client, loop, limit_s)
+        self._paused = False
+        self._kept: list[bytes] = []
         self._greeted = False
         self._closing = False
 
@@ -170,7 +184,7 @@ class _Joined(asyncio.Transport):
         elif data == wire.TERMINATE:
             self.close()
         else:
-            self._client.feed(data)
+            self.client.feed(data)
             self._patience.watch()
 
     def writelines(self, parts: Any) -> None:
@@ -180,7 +194,7 @@ class _Joined(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._patience.end()
-            self._client.close()
+            self.client.close()
             self._loop.call_soon(self._inner.connection_lost, None)
 
     abort = close
@@ -192,6 +206,24 @@ class _Joined(asyncio.Transport):
         return default
 
     def pause_reading(self) -> None:
-        """The session has other drivers: what was asked for comes."""
+        """What comes is kept: the session has other drivers, which go on."""
+        self._paused = True
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self._paused = False
+        kept, self._kept = b"".join(self._kept), []
+        if kept:
+            self._loop.call_soon(self._deliver, kept)
+
+    def _deliver(self, said: bytes) -> None:
+        if self._paused:
+            self._kept.append(said)
+        elif not self._closing:
+            self._inner.data_received(said)
+
+    def _lost(self) -> None:
+        """The session has ended."""
+        if not self._closing:
+            self._closing = True
+            self._patience.end()
+            self._loop.call_soon(self._inner.connection_lost, ConnectionResetError("the session has ended"))

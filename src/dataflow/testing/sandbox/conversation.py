@@ -20,6 +20,7 @@ from dataflow.testing.sandbox.steps import (
 )
 
 _OURS = b"dataflow_tdd"
+ENDS = b"QSF"  # kinds of messages that end an exchange
 
 
 class Mark(enum.Enum):
@@ -38,7 +39,7 @@ class Awaited:
     :ivar ends: types of the messages that end it. :ivar shown: it goes to the driver, with `tag` in place of the
         server's; `warns`: notices do. :ivar held: its last message waits for what comes behind it.
     :ivar after: the state of the session then; :ivar broken: if there was an error instead.
-    :ivar last: the exchange is over then.
+    :ivar last: the exchange is over then; :ivar silent: and the driver is not told, since it did not end it.
     """
 
     ends: bytes
@@ -49,13 +50,15 @@ class Awaited:
     after: State | None = None
     broken: State | None = None
     last: bool = False
+    silent: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Driver:
     """One who uses the session.
 
-    :ivar deliver: is given what the server says to it. :ivar incoming: what it sent, and was not forwarded yet.
+    :ivar deliver: is given what the server says to it. :ivar gone: is called when there is none.
+    :ivar incoming: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
     :ivar prepared: what it has prepared there, by these names.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
@@ -63,6 +66,7 @@ class Driver:
     """
 
     deliver: Callable[[bytes], None]
+    gone: Callable[[], None] = lambda: None
     state: State = field(default_factory=State)
     incoming: bytearray = field(default_factory=bytearray)
     statements: dict[bytes, Statement] = field(default_factory=dict)
@@ -76,6 +80,7 @@ class Driver:
 class Exchange:
     """:ivar planned: the state when all that was forwarded has been done without an error.
     :ivar ended: all of it was forwarded. :ivar refused: its rest is dropped, since something in it must fail.
+    :ivar bound: it has a portal. :ivar executed: a statement ran.
     :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
     """
 
@@ -84,6 +89,8 @@ class Exchange:
     begun: bool = False
     ended: bool = False
     refused: bool = False
+    bound: bool = False
+    executed: bool = False
     copies: bool = False
     failed: bool = False
     copying: bool = False
@@ -160,6 +167,20 @@ class Conversation:
 
     def note(self, script: Script) -> None:
         self.defers = self.defers or script.defers
+
+
+def skip(driver: Driver) -> None:
+    """Drop what it sent up to the end of an exchange that was refused."""
+    while driver.skipping and (message := wire.first(driver.incoming)) is not None:
+        if message[:1] in ENDS:
+            driver.skipping = False
+            driver.deliver(wire.ready(b"I"))
+
+
+def released(exchange: Exchange) -> list[bytes]:
+    """What was held back, and is said now."""
+    held, exchange.held = exchange.held, []
+    return held
 
 
 def awaited(send: Send, ends: bytes = b"CI") -> Awaited:

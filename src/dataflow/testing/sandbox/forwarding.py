@@ -20,7 +20,7 @@ def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
         query(talk, exchange, message)
     elif kind == b"S":
         sync(talk, exchange)
-    elif not exchange.refused:
+    elif not exchange.refused and not exchange.failed:  # the server would skip it as well
         if not exchange.begun and kind not in _FREE:
             exchange.begun = True
             if not exchange.planned.explicit:
@@ -103,8 +103,9 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal, name), _ = wire.names(message, 2)
     driver = exchange.driver
     driver.portals.pop(portal, None)
-    if name in driver.statements:
-        driver.portals[portal] = driver.statements[name]
+    if (statement := driver.statements.get(name)) is not None:
+        driver.portals[portal] = statement.with_parameters(wire.parameters(message))
+    exchange.bound = True
     message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
     talk.put(wire.renamed(message, _NAME, driver.prefix), Awaited(b"2"))
 
@@ -118,9 +119,11 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     statement = exchange.driver.portals.get(portal)
     message = wire.renamed(message, _NAME, exchange.driver.prefix)
     if statement is None:
+        exchange.executed = True
         talk.put(message, Awaited(b"CsI"))
         return
-    for send in _steps(talk, exchange, statement, alone=True):
+    alone, exchange.executed = not exchange.executed, True
+    for send in _steps(talk, exchange, statement, alone=alone):
         if send.sql == statement.text and not statement.replaced:
             talk.put(message, awaited(send, b"CsI"))
         else:
@@ -150,7 +153,7 @@ def _other(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 def sync(talk: Conversation, exchange: Exchange) -> None:
     exchange.ended = True
-    if exchange.begun and not exchange.refused and not exchange.copies:
+    if exchange.begun and not exchange.refused and not exchange.failed and not exchange.copies:
         talk.inject(talk.behind(exchange.planned))
     talk.put(wire.SYNC, Awaited(b"Z", last=True))
 

@@ -10,17 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, joined
+from dataflow.testing.sandbox.conversation import (
+    ENDS,
+    Awaited,
+    Conversation,
+    Driver,
+    Exchange,
+    Mark,
+    joined,
+    released,
+    skip,
+)
 from dataflow.testing.sandbox.forwarding import forward, sync
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
 _ASYNCHRONOUS = b"NSA"
 _COPY_DATA = b"dcf"
-_ENDS = b"QSF"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _AS_IT_IS = State(explicit=True)
 _NOTICE, _ERROR, _READY, _COMPLETE = b"NEZC"
 _COPY_IN = b"GW"
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
 
 
 class Client:
@@ -34,7 +47,7 @@ class Client:
         """What the driver sends."""
         self._driver.incoming += data
         if self._driver.skipping:
-            _skip(self._driver)
+            skip(self._driver)
         self._session.work()
 
     @property
@@ -42,12 +55,17 @@ class Client:
         """For its turn: others are at work."""
         return bool(self._driver.incoming)
 
+    @property
+    def at_work(self) -> bool:
+        """What the server does now is its."""
+        return self._session.works_for(self._driver)
+
     def refuse(self, error: Mapping[str, str]) -> None:
         """Let it wait no longer: it is told that its statement failed. :param error: fields, by their letters."""
         driver = self._driver
         driver.deliver(wire.error(error))
         driver.skipping = True
-        _skip(driver)
+        skip(driver)
 
     def close(self) -> None:
         """It went away; its transaction is undone."""
@@ -72,11 +90,11 @@ class Session:
         self.inside = False
         self.lost = False
 
-    def client(self, deliver: Callable[[bytes], None]) -> Client:
+    def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = _nothing) -> Client:
         """A new driver. :param deliver: is given what the server says to it."""
         self._number += 1
         # The first one is that of the test; it has been there before others were.
-        driver = Driver(deliver, prefix=b"d%d_" % self._number if self._drivers else b"")
+        driver = Driver(deliver, gone, prefix=b"d%d_" % self._number if self._drivers else b"")
         self._drivers.append(driver)
         return Client(self, driver)
 
@@ -102,6 +120,9 @@ class Session:
         """What drivers do is in the transaction."""
         return self.inside and not self.lost
 
+    def works_for(self, driver: Driver) -> bool:
+        return self._exchange is not None and self._exchange.driver is driver
+
     @property
     def busy(self) -> bool:
         """The server has not answered yet."""
@@ -115,7 +136,7 @@ class Session:
                 self._talk.put(wire.close(b"S", name), Awaited(b"3", shown=False))
             self._talk.put(wire.SYNC, Awaited(b"Z", shown=False))
             self._prepared.clear()
-        asker = Driver(answer, _AS_IT_IS)
+        asker = Driver(answer, state=_AS_IT_IS)
         self._exchange = Exchange(asker, asker.state, ended=True)
         self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
         self.work()
@@ -126,6 +147,8 @@ class Session:
         self._talk.awaited.clear()
         if exchange is not None and exchange.driver.state is _AS_IT_IS:
             exchange.driver.deliver(_GONE)
+        for driver in list(self._drivers):
+            driver.gone()
 
     def enter(self) -> None:
         """The transaction was begun, or gone back to its beginning."""
@@ -181,10 +204,20 @@ class Session:
         exchange = self._exchange
         if exchange is not None:
             may = not exchange.ended or exchange.copying
-            return exchange.driver if may and wire.has_one(exchange.driver.incoming) else None
+            if may and wire.has_one(exchange.driver.incoming):
+                return exchange.driver
+            self._let_others(exchange)
+            return None
         inside = next((driver for driver in self._drivers if driver.state.explicit), None)
         waiting = self._drivers if inside is None else [inside]
         return next((driver for driver in waiting if wire.has_one(driver.incoming)), None)
+
+    def _let_others(self, exchange: Exchange) -> None:
+        """A driver may leave it open what it does with a statement that it has prepared. Others need not wait."""
+        idle = not (exchange.ended or exchange.bound or exchange.failed or self._talk.awaited)
+        if idle and any(driver.incoming for driver in self._drivers if driver is not exchange.driver):
+            exchange.ended = True
+            self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
 
     def _forward(self, driver: Driver, message: bytes) -> None:
         kind = message[:1]
@@ -201,7 +234,7 @@ class Session:
             if exchange.planned is not _AS_IT_IS:
                 forward(self._talk, exchange, message)
             else:
-                exchange.ended = kind in _ENDS
+                exchange.ended = kind in ENDS
                 self._talk.put(message)
 
     # What the server says
@@ -233,7 +266,7 @@ class Session:
             self._error(exchange, awaited, message, said)
         elif kind in _ASYNCHRONOUS:
             if awaited.shown or awaited.warns or kind != _NOTICE:
-                said += (*_released(exchange), message)
+                said += (*released(exchange), message)
         elif kind == _READY:
             self._talk.awaited.popleft()
             self._ready(exchange, awaited, message, said)
@@ -252,14 +285,14 @@ class Session:
     ) -> None:
         if kind in _COPY_IN:
             self._copy_in(exchange)
-        said += _released(exchange)
+        said += released(exchange)
         (exchange.held if awaited.held and kind == _COMPLETE else said).append(message)
 
     def _error(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
         """What was sent behind it is skipped by the server up to the next Sync."""
         if not exchange.failed:
             if awaited.shown:
-                said += _released(exchange)
+                said += released(exchange)
             exchange.held.clear()
             said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
             if awaited.broken is not None:
@@ -276,12 +309,12 @@ class Session:
                 exchange.later = []
             return
         self._exchange = None
-        said += _released(exchange)
+        said += released(exchange)
         driver = exchange.driver
         status = message[5:6]
         self.lost = self.lost or (self.inside and status == b"I")
         if not self.isolated or driver.state is _AS_IT_IS:
-            said.append(message)
+            said += [] if awaited.silent else [message]
             return
         if driver.state.explicit:
             driver.state = driver.state._replace(failed=status == b"E")
@@ -292,7 +325,7 @@ class Session:
             if exchange.failed:
                 self._talk.mark = Mark.FAILED
             status = b"I"
-        said.append(wire.ready(status))
+        said += [] if awaited.silent else [wire.ready(status)]
         if driver not in self._drivers and driver.state.explicit:
             self._talk.mark = Mark.FAILED
 
@@ -305,14 +338,6 @@ class Session:
             exchange.ended = False
 
 
-def _skip(driver: Driver) -> None:
-    """Drop what it sent up to the end of an exchange that was refused."""
-    while driver.skipping and (message := wire.first(driver.incoming)) is not None:
-        if message[:1] in _ENDS:
-            driver.skipping = False
-            driver.deliver(wire.ready(b"I"))
-
-
 def _nobody(_said: bytes) -> None:
     """Listens to what is said to a driver that went away."""
 
@@ -322,8 +347,3 @@ def _delivered(speaker: Driver | None, said: list[bytes], following: Driver | No
         speaker.deliver(b"".join(said))
     said.clear()
     return following
-
-
-def _released(exchange: Exchange) -> list[bytes]:
-    held, exchange.held = exchange.held, []
-    return held

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dataflow.testing.sql.lexer import tokens
 from dataflow.testing.sql.script import split
@@ -36,6 +36,7 @@ class Statement(NamedTuple):
     :param words: the first of them, in lower case. :param chain: AND CHAIN. :param read_only: it begins a
         transaction that is. :param settings: what it sets until the end of the transaction.
     :param cursor: what it declares, unless WITH HOLD. :param savepoint: which it sets, releases or goes back to.
+    :param sets: what it sets beyond that end. :param parameters: numbers of those that name such settings.
     """
 
     text: str
@@ -47,10 +48,18 @@ class Statement(NamedTuple):
     settings: tuple[str, ...] = ()
     cursor: str | None = None
     savepoint: str | None = None
+    parameters: tuple[int, ...] = ()
+    sets: str | None = None
+
+    def with_parameters(self, values: Sequence[bytes | None]) -> Self:
+        """With the names of settings that are given as parameters."""
+        given = (values[number - 1] for number in self.parameters if number <= len(values))
+        names = tuple(value.decode("utf-8", "replace") for value in given if value)
+        return self._replace(settings=self.settings + names) if names else self
 
     @property
     def matters(self) -> bool:
-        return self.kind is not Kind.PLAIN or bool(self.settings)
+        return self.kind is not Kind.PLAIN or bool(self.settings or self.parameters or self.sets)
 
     @property
     def replaced(self) -> bool:
@@ -95,6 +104,9 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*\(\s*'([^']+)'\s*,[^;]*?,\s*(?:true|'t(?:rue)?'|\$\d+)", re.IGNORECASE)
+_SET_CONFIG_NAMED = re.compile(
+    r"\bset_config\s*\(\s*\$(\d+)(?:::\w+)?\s*,[^;]*?,\s*(?:true|'t(?:rue)?'|\$\d+)", re.IGNORECASE
+)
 _DEFERS = re.compile(r"\bdeferr(?:able|ed)\b", re.IGNORECASE)
 _HEAD = 12
 _NOTHING = Script(())
@@ -140,8 +152,10 @@ def _statement(text: str) -> Statement:
     found = make(text, words) if make is not None else None
     if found is not None:
         return found
-    local = tuple(_SET_CONFIG.findall(text)) if "set_config" in text.lower() else ()
-    return Statement(text, Kind.PLAIN, words=words, settings=local)
+    if "set_config" not in text.lower():
+        return Statement(text, Kind.PLAIN, words=words)
+    numbers = tuple(map(int, _SET_CONFIG_NAMED.findall(text)))
+    return Statement(text, Kind.PLAIN, words=words, settings=tuple(_SET_CONFIG.findall(text)), parameters=numbers)
 
 
 def _first_words(text: str) -> tuple[str, ...]:
@@ -190,7 +204,10 @@ def _set(text: str, words: Sequence[str]) -> Statement | None:
         read_only = any(pair == ("read", "only") for pair in pairwise(words))
         return Statement(text, Kind.SET_TRANSACTION, words=tuple(words), read_only=read_only)
     if words[1:2] != ("local",) or words[2:3] in (("=",), ("to",)):
-        return None
+        name = _setting(
+            words[2:] if words[1:2] == ("session",) and words[2:3] != ("authorization",) else words[1:]
+        )
+        return Statement(text, Kind.PLAIN, words=tuple(words), sets=name)
     return Statement(text, Kind.SET_LOCAL, words=tuple(words), settings=(_setting(words[2:]),))
 
 

@@ -118,7 +118,8 @@ def steps(statement: Statement, now: Situation) -> Steps:
 
 def _plain(statement: Statement, now: Situation) -> Steps:
     new = tuple(name for name in statement.settings if name not in now.state.saved)
-    state = now.state._replace(saved=now.state.saved + new)
+    saved = tuple(name for name in (*now.state.saved, *new) if name != statement.sets)
+    state = now.state._replace(saved=saved)
     before = tuple(Send(_save(name)) for name in new)
     return Steps((*before, Send(statement.text, shown=True, after=state)), state)
 

@@ -115,6 +115,21 @@ def names(body: bytes, count: int, start: int = _HEAD) -> tuple[list[bytes], int
     return found, start
 
 
+def parameters(said: bytes) -> list[bytes | None]:
+    """The values of a Bind, in whatever format they are."""
+    _, position = names(said, 2)
+    position += 2 + 2 * int.from_bytes(said[position : position + 2])
+    values: list[bytes | None] = []
+    count = int.from_bytes(said[position : position + 2])
+    position += 2
+    for _ in range(count):
+        length = int.from_bytes(said[position : position + 4], signed=True)
+        position += 4
+        values.append(None if length < 0 else said[position : position + length])
+        position += max(length, 0)
+    return values
+
+
 def renamed(said: bytes, at: int, prefix: bytes) -> bytes:
     """The same with a prefix to the name that stands at a place, unless that is empty."""
     if not prefix or not said[at]:
