@@ -134,6 +134,12 @@ class Conversation:
             self.put(wire.execute(_OURS), awaited(send))
             self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
 
+    def deallocate(self, names: Iterable[bytes]) -> None:
+        """Prepared statements, by their names in the session."""
+        for name in names:
+            self.put(wire.close(b"S", name), Awaited(b"3", shown=False))
+        self.put(wire.SYNC, Awaited(b"Z", shown=False))
+
     def begin(self, *, spare_unnamed: bool) -> None:
         """Before the first statement of a transaction, apart from it.
 

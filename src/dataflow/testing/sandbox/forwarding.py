@@ -62,7 +62,7 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
             sends += talk.before()
         sends += _steps(talk, exchange, statement, alone=alone)
         if exchange.refused:  # the server reads the rest all the same
-            sends += (Send(rest.text, shown=True) for rest in script.statements[place + 1 :])
+            sends += (Send(rest.text, shown=True, start=rest.start) for rest in script.statements[place + 1 :])
             break
     behind = talk.behind(exchange.planned)
     talk.awaited.extend(map(awaited, sends))
@@ -70,7 +70,7 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
         talk.awaited[-1].held = True
     talk.awaited.extend(map(awaited, behind))
     sends += behind
-    exchange.moves = tuple(_moves(sends, script))
+    exchange.moves = tuple(_moves(sends))
     talk.put(joined(sends), Awaited(b"Z", last=True))
 
 
@@ -80,7 +80,7 @@ def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alon
     exchange.refused = found.fails
     if found.ends:
         talk.mark = Mark.NONE
-    return found.sends
+    return [send._replace(start=statement.start) if send.sql == statement.text else send for send in found.sends]
 
 
 def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -158,15 +158,12 @@ def sync(talk: Conversation, exchange: Exchange) -> None:
     talk.put(wire.SYNC, Awaited(b"Z", last=True))
 
 
-def _moves(sends: Iterable[Send], script: Script) -> Iterator[wire.Move]:
+def _moves(sends: Iterable[Send]) -> Iterator[wire.Move]:
     """Where the driver's statements stand in the string that is sent."""
-    left = list(script.statements)
     position = 0
     for send in sends:
-        at = next((place for place, statement in enumerate(left) if send.sql == statement.text), None)
-        if send.shown and at is not None:
-            yield wire.Move(position, position + len(send.sql), left[at].start - position)
-            del left[: at + 1]
+        if send.start is not None:
+            yield wire.Move(position, position + len(send.sql), send.start - position)
         position += len(send.sql) + 1
 
 

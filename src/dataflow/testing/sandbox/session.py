@@ -132,9 +132,7 @@ class Session:
         """Send a Query of ours, and give the answer as it comes. Nothing else may be under way."""
         assert self._exchange is None, "the session is busy"
         if self._prepared:
-            for name in self._prepared:
-                self._talk.put(wire.close(b"S", name), Awaited(b"3", shown=False))
-            self._talk.put(wire.SYNC, Awaited(b"Z", shown=False))
+            self._talk.deallocate(self._prepared)
             self._prepared.clear()
         asker = Driver(answer, state=_AS_IT_IS)
         self._exchange = Exchange(asker, asker.state, ended=True)
@@ -256,7 +254,7 @@ class Session:
         self.work()
 
     def _unasked(self, message: bytes) -> None:
-        """The server's last words, or a setting that somebody changed for all."""
+        """Last words, or a setting that was changed for all."""
         for driver in list(self._drivers):
             driver.deliver(message)
 
@@ -295,7 +293,8 @@ class Session:
                 said += released(exchange)
             exchange.held.clear()
             said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
-            if awaited.broken is not None:
+            # With a place it is an error of reading the string: nothing in it was done.
+            if awaited.broken is not None and "P" not in wire.fields(message):
                 exchange.driver.state = awaited.broken
         exchange.failed = True
         exchange.copying = False

@@ -79,8 +79,8 @@ class Send(NamedTuple):
 
     :param shown: its results go to the driver; of what is hidden only errors do. :param tag: in place of its own.
     :param warns: its notices go to the driver.
-    :param after: the state of the session when it was done. :param broken: and when it failed, if not the same
-        as before.
+    :param after: the state of the session when it was done. :param broken: and when it failed, if not as
+        before. :param start: where it stands in the driver's string, if it is from there.
     """
 
     sql: str
@@ -89,6 +89,7 @@ class Send(NamedTuple):
     warns: bool = False
     after: State | None = None
     broken: State | None = None
+    start: int | None = None
 
 
 class Steps(NamedTuple):
@@ -125,13 +126,22 @@ def _plain(statement: Statement, now: Situation) -> Steps:
 
 
 def _begin(statement: Statement, now: Situation) -> Steps:
-    if now.state.explicit:
-        return Steps((Send(statement.text, shown=True),), now.state)  # the server warns
-    state = now.state._replace(explicit=True)
     tag = "START TRANSACTION" if statement.words[0] == "start" else "BEGIN"
+    if now.state.explicit:
+        return _begun_already(statement, now, tag)
+    state = now.state._replace(explicit=True)
     if statement.read_only:
         return _reading(state, tag)
     return Steps((Send(_NO_SETTING, shown=True, tag=tag, after=state),), state)
+
+
+def _begun_already(statement: Statement, now: Situation, tag: str) -> Steps:
+    """The server warns, and has the transaction that there is only read, if that was asked for."""
+    if not statement.read_only or now.state.read_only:
+        return Steps((Send(tag, shown=True),), now.state)
+    state = now.state._replace(savepoints=(*now.state.savepoints, _READS))
+    reads = Send(f"{tag} READ ONLY", shown=True, after=state)
+    return Steps((Send(f"SAVEPOINT {_READS}"), reads), state)
 
 
 def _reading(state: State, tag: str = "SET") -> Steps:
@@ -255,12 +265,6 @@ def _transaction(statement: Statement, now: Situation) -> Steps:
     return Steps((Send(_NO_SETTING, shown=True),), now.state)
 
 
-def _constraints(statement: Statement, now: Situation) -> Steps:
-    if now.alone and not now.state.explicit:
-        return _without_effect(statement, now)
-    return Steps((Send(statement.text, shown=True),), now.state)
-
-
 def _without_effect(statement: Statement, now: Situation) -> Steps:
     warning = _said("WARNING", "25P01", f"{statement.called} can only be used in transaction blocks")
     send = Send(statement.text, shown=True)
@@ -336,7 +340,7 @@ _MAKERS = {
     Kind.TWO_PHASE: _two_phase,
     Kind.SET_LOCAL: _local,
     Kind.SET_TRANSACTION: _transaction,
-    Kind.SET_CONSTRAINTS: _constraints,
+    Kind.SET_CONSTRAINTS: _local,
     Kind.DECLARE: _declare,
     Kind.LOCK: _lock,
     Kind.DISCARD_ALL: _discard_all,
