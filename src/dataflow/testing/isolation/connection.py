@@ -224,7 +224,7 @@ class TestConnection(_Connection):
             self.log.outside = True
         else:
             if not physical.isolated:
-                raise transaction_ended(self.test_id, self.log)
+                raise transaction_ended(self.test_id, self.log.last_shown or "none")
             if read.controls_transaction and self._is_around(read):
                 return await self.around(query)
         if self._context.timeout is not None:
@@ -268,21 +268,22 @@ class TestConnection(_Connection):
         """
         physical = self._usable()
         session = physical.session
-        goes_back = sql.split(maxsplit=1)[0].upper() == "ROLLBACK"
+        tag = sql.split(maxsplit=1)[0].upper()
+        goes_back = tag == "ROLLBACK"
         await physical.ask("; ".join([*([] if goes_back else session.settled()), sql]), self._context.timeout)
         if goes_back:
             session.enter()
             physical.forget_transactions()
             await physical.hear()
         self.log.followed(sql)
-        return sql.split(maxsplit=1)[0].upper()
+        return tag
 
     def _started_unmeasured(self, query: str) -> Script:
         read = self.log.started(query)
         if self._context.state is not ContextState.IN_TRANSACTION:
             self.log.outside = True
         elif not self.physical.isolated:
-            raise transaction_ended(self.test_id, self.log)
+            raise transaction_ended(self.test_id, self.log.last_shown or "none")
         return read
 
     async def _settled(self, physical: PhysicalConnection) -> None:

@@ -32,13 +32,7 @@ T = TypeVar("T")
 _CHUNK = 1 << 16
 _SETTINGS = {"jit": "off"}
 _GREETING_LIMIT_S = 10.0
-_ITS_TURN_WILL_NOT_COME = {
-    "S": "ERROR",
-    "V": "ERROR",
-    "C": "55P03",
-    "M": "another connection of this test has begun a transaction, and not ended it",
-    "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
-}
+_ITS_TURN_WILL_NOT_COME = "another connection of this test has begun a transaction, and not ended it"
 _TOLD = (
     "server_version",
     "server_encoding",
@@ -103,11 +97,7 @@ class Line:
             self.carry()
 
     def _flush(self) -> None:
-        while self._to_server:
-            try:
-                del self._to_server[: self._server.send(self._to_server)]
-            except BlockingIOError:
-                return
+        _send_most(self._server, self._to_server)
 
     def close(self) -> None:
         self._server.close()
@@ -149,8 +139,8 @@ class _End:
         while True:
             self._hear()
             if self._client.waits and not self._line.session.busy:
-                self._client.refuse(_ITS_TURN_WILL_NOT_COME)
-            self._flush()
+                self._client.refuse_turn(_ITS_TURN_WILL_NOT_COME)
+            _send_most(self._sock, self._to_driver)
             reads, writes = [fd] if wanted & Wait.R else [], [fd] if wanted & Wait.W else []
             readable, writable, _ = select.select(reads, writes, [], 0)
             if readable or writable:
@@ -171,12 +161,14 @@ class _End:
                 return
             self._client.feed(said)
 
-    def _flush(self) -> None:
-        while self._to_driver:
-            try:
-                del self._to_driver[: self._sock.send(self._to_driver)]
-            except BlockingIOError:
-                return
+
+def _send_most(sock: socket.socket, waiting: bytearray) -> None:
+    """As much as goes without waiting; the rest stays."""
+    while waiting:
+        try:
+            del waiting[: sock.send(waiting)]
+        except BlockingIOError:
+            return
 
 
 def _entered(dsn: Dsn) -> psycopg.Connection:

@@ -25,8 +25,9 @@ from dataflow.testing.isolation.outcomes import not_begun, released
 from dataflow.testing.isolation.parking import Parking
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
+from dataflow.testing.isolation.refusals import not_clean
 from dataflow.testing.isolation.reuse import BROKEN, answers, made_ready
-from dataflow.testing.isolation.rollback import TDDTransactionManager, not_clean
+from dataflow.testing.isolation.rollback import TDDTransactionManager
 from dataflow.testing.masking import mask
 
 if TYPE_CHECKING:

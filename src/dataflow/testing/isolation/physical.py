@@ -8,9 +8,9 @@ from typing import Any
 
 import asyncpg
 
-from dataflow.testing.isolation.relay import Relay, cancelled_here
+from dataflow.testing.isolation.relay import CancelsItsOwn, Relay
 from dataflow.testing.sandbox.answer import Answer
-from dataflow.testing.sandbox.session import Session
+from dataflow.testing.sandbox.session import Client, Session
 
 # Seconds that a server gets to acknowledge a cancelled statement.
 SETTLE_S = 5.0
@@ -18,7 +18,7 @@ SETTLE_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 
 
-class PhysicalConnection(asyncpg.Connection):
+class PhysicalConnection(CancelsItsOwn):
     """A connection to the server; it serves one test after the other.
 
     :ivar relay: between it and the server; None for a plain connection.
@@ -33,7 +33,6 @@ class PhysicalConnection(asyncpg.Connection):
     _top_xact: Any
     _protocol: Any
     _transport: Any
-    _cancellations: set[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,14 +96,8 @@ class PhysicalConnection(asyncpg.Connection):
             raise asyncpg.InterfaceError("connection is closed")
         return self.relay.session
 
-    async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
-        """The server is told only if the statement is under way there, and not that of another connection."""
-        if self.relay is not None and self.relay.client is not None and cancelled_here(self.relay.client):
-            self._cancellations.discard(asyncio.current_task())
-            if not waiter.done():
-                waiter.set_result(None)
-        else:
-            await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
+    def _end_of_driver(self) -> Client | None:
+        return None if self.relay is None else self.relay.client
 
     @property
     def isolated(self) -> bool:

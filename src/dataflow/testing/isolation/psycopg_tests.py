@@ -6,8 +6,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
+from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
+from dataflow.testing.isolation.refusals import not_clean, transaction_ended
+from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,12 +21,8 @@ if TYPE_CHECKING:
 
 _GUARD = "dataflow_tdd_test"
 _BEGIN = f"BEGIN; SAVEPOINT {_GUARD}"
-_DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
-# Locks of the session, what it knows of sequences, and its prepared statements outlive a rollback.
-_END = (
-    f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK;"
-    " SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; DEALLOCATE ALL"
-)
+# The connections of a test go with it, and what they have prepared.
+_END = f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK; {AFTER_ROLLBACK}; DEALLOCATE ALL"
 
 
 class PsycopgContext:
@@ -107,7 +105,7 @@ class PsycopgTests:
         started = perf_counter()
         dsn = self._dsn()
         if self._polluted is not None and self._polluted[0] == dsn:
-            raise _not_clean(self._polluted[1])
+            raise not_clean(self._polluted[1])
         line = self._begun(dsn)
         self._began = perf_counter() - started
         return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments))
@@ -130,9 +128,8 @@ class PsycopgTests:
 
     @staticmethod
     def _enter(line: Line) -> Line:
-        ((deferred,),) = line.ask(f"{_BEGIN}; {_DEFERRED}")
-        line.session.enter()
-        line.session.deferred = deferred == "t"
+        ((deferred,),) = line.ask(f"{_BEGIN}; {DEFERRED}")
+        line.session.enter(deferred=deferred == "t")
         return line
 
     def end(self, context: PsycopgContext) -> None:
@@ -151,14 +148,11 @@ class PsycopgTests:
                 line.ask(_END)
                 line.session.leave()
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:
-            problem = f"{context.test_id}: it left the transaction that isolates it"
+            ended = transaction_ended(context.test_id)
+            problem = ended.what
             self._polluted = self._dsn(), problem
             self.close()
-            raise TransactionEnded(
-                problem,
-                cause="a COMMIT or ROLLBACK that this library did not see",
-                remedy="rows committed by this test may still be in the database",
-            ) from error
+            raise ended from error
         except (psycopg.Error, OSError):  # the server has rolled back what it ended
             self.close()
         finally:
@@ -190,11 +184,3 @@ class PsycopgTests:
         line, self._line = self._line, None
         if line is not None:
             line.close()
-
-
-def _not_clean(problem: str) -> DatabaseNotClean:
-    return DatabaseNotClean(
-        f"the database may hold rows of an earlier test: {problem}",
-        cause="that test left the transaction that isolates it",
-        remedy="mend or deselect that test and run again",
-    )

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import asyncpg
+from typing import TYPE_CHECKING
 
-from dataflow.testing.errors import ConnectionLost, StatementTimeout, TransactionEnded
+from dataflow.testing.errors import ConnectionLost, DatabaseNotClean, StatementTimeout, TransactionEnded
 from dataflow.testing.isolation.statements import StatementLog, shown
 
+if TYPE_CHECKING:
+    import asyncpg
 
-def transaction_ended(test_id: str, log: StatementLog) -> TransactionEnded:
-    """The server says that the transaction is over, though no statement that was seen has ended it."""
+
+def transaction_ended(test_id: str, last: str | None = None) -> TransactionEnded:
+    """The server says that the transaction is over, though no statement that was seen has ended it.
+
+    :param last: its last statement, if that is known.
+    """
+    statement = f" (last statement: {last})" if last is not None else ""
     return TransactionEnded(
-        f"{test_id}: it left the transaction that isolates it (last statement: {log.last_shown or 'none'})",
+        f"{test_id}: it left the transaction that isolates it{statement}",
         cause="a COMMIT or ROLLBACK that this library did not see",
         remedy="write transactions as `async with connection.transaction():`; "
         "rows committed by this test may still be in the database",
+    )
+
+
+def not_clean(problem: str) -> DatabaseNotClean:
+    return DatabaseNotClean(
+        f"the database may hold rows of an earlier test: {problem}",
+        cause="that test left the transaction that isolates it",
+        remedy="mend or deselect that test and run again; the embedded server gives each run a new "
+        "database, in one of your own look for the rows",
     )
 
 

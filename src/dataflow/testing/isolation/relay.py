@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import asyncpg
 from asyncpg.protocol import Protocol
 
 from dataflow.testing.sandbox import wire
@@ -151,9 +152,6 @@ class Patience:
         if self._client.waits:
             self._timer = self._loop.call_later(self._limit_s, self._give_up)
 
-    def _busy(self) -> bool:
-        return self._session.busy
-
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -162,30 +160,39 @@ class Patience:
     def _give_up(self) -> None:
         if not self._client.waits:
             return
-        if self._busy():  # a statement ends by itself, and has a limit of its own
+        if self._session.busy:  # a statement ends by itself, and has a limit of its own
             self._timer = self._loop.call_later(self._limit_s, self._give_up)
             return
-        self._client.refuse(
-            {
-                "S": "ERROR",
-                "V": "ERROR",
-                "C": "55P03",
-                "M": f"waited {self._limit_s:g} s for the transaction that another connection of the test began",
-                "H": 'they share one session; end it first, or mark the test tdd(isolation="database")',
-            }
-        )
+        text = f"waited {self._limit_s:g} s for the transaction that another connection of the test began"
+        self._client.refuse_turn(text)
 
 
-_CANCELLED = {"S": "ERROR", "V": "ERROR", "C": "57014", "M": "canceling statement due to user request"}
+_CANCELLED = wire.error("57014", "canceling statement due to user request")
 
 
-def cancelled_here(client: Client) -> bool:
-    """Cancel what a driver has sent while it waits for its turn; False when that is a matter for the server."""
-    if client.at_work:
-        return False
-    if client.waits:
-        client.refuse(_CANCELLED)
-    return True
+class CancelsItsOwn(asyncpg.Connection):
+    """One whose session has other drivers: cancelling it must not hit a statement of theirs."""
+
+    __slots__ = ()
+
+    # asyncpg's own, which its type stubs do not tell.
+    _cancellations: set[Any]
+
+    def _end_of_driver(self) -> Client | None:
+        """None: it has the session for itself."""
+        raise NotImplementedError
+
+    async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
+        """The server is told only if the statement is under way there; one that waits for its turn is dropped."""
+        client = self._end_of_driver()
+        if client is None or client.at_work:
+            await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
+            return
+        if client.waits:
+            client.refuse(_CANCELLED)
+        self._cancellations.discard(asyncio.current_task())
+        if not waiter.done():
+            waiter.set_result(None)
 
 
 class _Transport:

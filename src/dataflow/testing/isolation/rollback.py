@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncpg
 
-from dataflow.testing.errors import DatabaseNotClean, SavepointGone, TransactionError
+from dataflow.testing.errors import SavepointGone, TransactionError
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
-
-# Locks of the session, and what it knows of sequences, outlive a rollback; they go in the same round trip.
-_AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
-_DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
+from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 
 class TDDTransactionManager:
@@ -41,9 +38,8 @@ class TDDTransactionManager:
         session = physical.session
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
         # Anybody may have made some since the last test.
-        ((deferred,),) = await physical.ask(f"{sql}; {_DEFERRED}", context.timeout)
-        session.deferred = deferred == "t"
-        session.enter()
+        ((deferred,),) = await physical.ask(f"{sql}; {DEFERRED}", context.timeout)
+        session.enter(deferred=deferred == "t")
         self._open.add(context)
         context.state = ContextState.IN_TRANSACTION
 
@@ -86,12 +82,12 @@ class TDDTransactionManager:
         context.state = ContextState.ENDED
         physical.forget_transactions()
         try:
-            await physical.ask(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {_AFTER_ROLLBACK}")
+            await physical.ask(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}")
             physical.session.leave()
             await physical.hear()
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
-            raise transaction_ended(context.test_id, connection.log) from error
+            raise transaction_ended(context.test_id, connection.log.last_shown or "none") from error
 
     def forget(self, context: TDDTestContext) -> None:
         """Drop what is known of a context whose connection is gone."""
@@ -146,15 +142,6 @@ async def _savepoint(connection: TestConnection, context: TDDTestContext, action
             cause="it was released, or a rollback to an earlier savepoint took it along",
             remedy="rollback_to_savepoint without a name goes back to the start of the test",
         ) from error
-
-
-def not_clean(problem: str) -> DatabaseNotClean:
-    return DatabaseNotClean(
-        f"the database may hold rows of an earlier test: {problem}",
-        cause="that test left the transaction that isolates it",
-        remedy="mend or deselect that test and run again; the embedded server gives each run a new "
-        "database, in one of your own look for the rows",
-    )
 
 
 def _physical(connection: TestConnection) -> PhysicalConnection:

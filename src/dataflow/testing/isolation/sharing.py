@@ -13,27 +13,22 @@ import asyncpg
 
 from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
-from dataflow.testing.isolation.relay import Patience, Relay, cancelled_here
+from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
 from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.session import Client
 
 # As many as a pool of asyncpg has; they cost the server nothing.
 MOST = 10
 
 
-class SharedConnection(asyncpg.Connection):
+class SharedConnection(CancelsItsOwn):
     """One that a pool may take back while another one is at work."""
 
     _transport: Any
-    _cancellations: set[Any]
 
-    async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
-        """The server is told only if the statement is under way there, and not that of another connection."""
-        if cancelled_here(self._transport.client):
-            self._cancellations.discard(asyncio.current_task())
-            if not waiter.done():
-                waiter.set_result(None)
-        else:
-            await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
+    def _end_of_driver(self) -> Client:
+        client: Client = self._transport.client
+        return client
 
     def get_reset_query(self) -> str:
         """Nothing: the settings of the session belong to all."""
@@ -191,11 +186,7 @@ class _Joined(asyncio.Transport):
         self.write(b"".join(parts))
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._patience.end()
-            self.client.close()
-            self._loop.call_soon(self._inner.connection_lost, None)
+        self._end(None)
 
     abort = close
 
@@ -222,8 +213,11 @@ class _Joined(asyncio.Transport):
             self._inner.data_received(said)
 
     def _lost(self) -> None:
-        """The session has ended."""
+        self._end(ConnectionResetError("the session has ended"))
+
+    def _end(self, why: Exception | None) -> None:
         if not self._closing:
             self._closing = True
             self._patience.end()
-            self._loop.call_soon(self._inner.connection_lost, ConnectionResetError("the session has ended"))
+            self.client.close()
+            self._loop.call_soon(self._inner.connection_lost, why)

@@ -27,7 +27,6 @@ class Mark(enum.Enum):
     """Our savepoint; and what is sent before the first statement of a transaction."""
 
     NONE = (SAVEPOINT,)
-    FRESH = ()  # nothing was done since it was set
     USED = (RELEASE, SAVEPOINT)  # what was done is kept
     FAILED = (UNDO,)
 
@@ -146,8 +145,6 @@ class Conversation:
         :param spare_unnamed: a Query would take the unnamed statement of the driver away.
         """
         mark, self.mark = self.mark, Mark.USED
-        if mark is Mark.FRESH:
-            return
         if spare_unnamed:
             self.inject(Send(sql) for sql in mark.value)
         else:

@@ -7,7 +7,7 @@ one at a time, and while one driver is in a transaction the others wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import (
@@ -27,6 +27,7 @@ from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 _ASYNCHRONOUS = b"NSA"
 _COPY_DATA = b"dcf"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
+_TURN_HINT = 'they share one session; end it first, or mark the test tdd(isolation="database")'
 _AS_IT_IS = State(explicit=True)
 _NOTICE, _ERROR, _READY, _COMPLETE = b"NEZC"
 _COPY_IN = b"GW"
@@ -34,6 +35,10 @@ _COPY_IN = b"GW"
 
 def _nothing() -> None:
     """Nobody asked to be told."""
+
+
+def _unheard(_said: bytes) -> None:
+    """Of what is said to a driver that went away."""
 
 
 class Client:
@@ -60,10 +65,14 @@ class Client:
         """What the server does now is its."""
         return self._session.works_for(self._driver)
 
-    def refuse(self, error: Mapping[str, str]) -> None:
-        """Let it wait no longer: it is told that its statement failed. :param error: fields, by their letters."""
+    def refuse_turn(self, text: str) -> None:
+        """Let it wait no longer: another driver is in a transaction, as `text` says."""
+        self.refuse(wire.error("55P03", text, _TURN_HINT))
+
+    def refuse(self, error: bytes) -> None:
+        """Let it wait no longer: it is told that its statement failed."""
         driver = self._driver
-        driver.deliver(wire.error(error))
+        driver.deliver(error)
         driver.skipping = True
         skip(driver)
 
@@ -107,15 +116,6 @@ class Session:
         self._send = send
 
     @property
-    def deferred(self) -> bool | None:
-        """There are constraints INITIALLY DEFERRED; None: not known."""
-        return self._talk.deferred
-
-    @deferred.setter
-    def deferred(self, value: bool | None) -> None:
-        self._talk.deferred = value
-
-    @property
     def isolated(self) -> bool:
         """What drivers do is in the transaction."""
         return self.inside and not self.lost
@@ -148,8 +148,13 @@ class Session:
         for driver in list(self._drivers):
             driver.gone()
 
-    def enter(self) -> None:
-        """The transaction was begun, or gone back to its beginning."""
+    def enter(self, *, deferred: bool | None = None) -> None:
+        """The transaction was begun, or gone back to its beginning.
+
+        :param deferred: there are constraints INITIALLY DEFERRED; None: it is as before, or not known.
+        """
+        if deferred is not None:
+            self._talk.deferred = deferred
         self.inside, self.lost = True, False
         self._forget()
 
@@ -174,7 +179,7 @@ class Session:
             return
         self._drivers.remove(driver)
         self._prepared |= driver.prepared
-        driver.deliver = _nobody
+        driver.deliver = _unheard
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
             if exchange.copying:
@@ -335,10 +340,6 @@ class Session:
             while len(self._talk.awaited) > 1:
                 del self._talk.awaited[1]
             exchange.ended = False
-
-
-def _nobody(_said: bytes) -> None:
-    """Listens to what is said to a driver that went away."""
 
 
 def _delivered(speaker: Driver | None, said: list[bytes], following: Driver | None) -> Driver | None:

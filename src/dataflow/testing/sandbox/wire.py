@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _INT = struct.Struct("!I")
@@ -155,9 +155,10 @@ def fields(said: bytes) -> dict[str, str]:
     return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts if part}
 
 
-def error(fields: Mapping[str, str]) -> bytes:
-    """An ErrorResponse with these fields, by their letters."""
-    return message(b"E", b"".join(f"{letter}{text}\0".encode() for letter, text in fields.items()) + b"\0")
+def error(sqlstate: str, text: str, hint: str = "") -> bytes:
+    """An ErrorResponse."""
+    fields = {"S": "ERROR", "V": "ERROR", "C": sqlstate, "M": text} | ({"H": hint} if hint else {})
+    return message(b"E", b"".join(f"{letter}{value}\0".encode() for letter, value in fields.items()) + b"\0")
 
 
 def moved(said: bytes, moves: Iterable[Move]) -> bytes:
