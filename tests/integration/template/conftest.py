@@ -81,7 +81,7 @@ class Workshop:
 
     def rows(self, name: str, query: str) -> list[tuple[object, ...]]:
         """What `query` says in a fresh copy of a template."""
-        copy = f"tdd_copy_{secrets.token_hex(6)}"
+        copy = f"tdd_{secrets.token_hex(6)}"
         with self.connect() as connection:
             self.copies.append(copy)
             databases.create(connection, copy, self.builder.user or "", name)

@@ -50,7 +50,7 @@ def test_without_membership_in_the_builders_role_the_statement_that_gives_it_is_
 
 def test_who_is_connected_to_a_database_that_is_to_be_copied_is_named(workshop: Workshop) -> None:
     with workshop.connect() as connection:
-        source, copy = (f"tdd_copy_{secrets.token_hex(6)}" for _ in range(2))
+        source, copy = (f"tdd_{secrets.token_hex(6)}" for _ in range(2))
         workshop.copies += [source, copy]
         databases.create(connection, source, workshop.builder.user or "")
         with workshop.connect(source) as visitor:
