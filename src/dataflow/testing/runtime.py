@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import TDDModeDisabled
@@ -134,14 +132,14 @@ class Runtime:
         """The databases for tests that really commit, and the schema that all tests find."""
         from dataflow.testing.databases.access import Access
 
-        return Access(lambda: self.settings, self._emit)
+        return Access(lambda: self.settings, self._emit, self._let_go)
 
     @cached_property
     def psycopg_tests(self) -> PsycopgTests:
         """Rollback tests with psycopg."""
         from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 
-        return PsycopgTests(lambda: self.server().dsn, lambda: self.settings, self._emit)
+        return PsycopgTests(lambda: self.server().dsn, lambda: self.settings, self._emit, self.databases.judge)
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -158,6 +156,7 @@ class Runtime:
                 lambda: self.settings,
                 self._choose_server,
                 self.transactions,
+                judge=self.databases.judge,
                 emit=self._emit,
                 who=self._who,
             )
@@ -175,7 +174,7 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata or {})
         await self.manager.begin(context)
-        context.outer = _running(contexts.get_test_context())
+        context.outer = contexts.running(contexts.get_test_context())
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
 
@@ -188,7 +187,7 @@ class Runtime:
         context = contexts.TDDTestContext(test_id or "")
         context.database = database
         await connect_committing(context, self.settings)
-        context.outer = _running(contexts.get_test_context())
+        context.outer = contexts.running(contexts.get_test_context())
         contexts.set_test_context(context)
         return context  # type: ignore[no-any-return]
 
@@ -199,7 +198,7 @@ class Runtime:
         """
         contexts = self.contexts
         if contexts.get_test_context() is context:
-            outer = _running(context.outer)
+            outer = contexts.running(context.outer)
             if outer is None:
                 contexts.clear_test_context()
             else:
@@ -271,27 +270,40 @@ class Runtime:
 
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
-        self._forget_parent()
-        self.psycopg_tests.close()
+        self._close_sessions()
         if self._manager is not None:
             await self._manager.close()
         self._settings = None
 
     def release(self) -> None:
         """Give everything back without an event loop; for the end of a process."""
-        self._forget_parent()
-        self.psycopg_tests.close()
+        self._close_sessions()
         if self._manager is not None:
             self._manager.release_server()
         self._settings = None
+
+    def _close_sessions(self) -> None:
+        self._forget_parent()
+        self._close_psycopg()
+
+    def _close_psycopg(self) -> None:
+        if "psycopg_tests" in self.__dict__:
+            self.psycopg_tests.close()
 
     def _forget_parent(self) -> None:
         """In a forked child: connections and server are those of the parent, and not to be touched."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._manager = self._transactions = self._settings = None
-            self.psycopg_tests.forget()
+            if "psycopg_tests" in self.__dict__:
+                self.psycopg_tests.forget()
             self.databases.forget()
+
+    def _let_go(self) -> None:
+        """Close the connections of rollback tests that nobody holds."""
+        self._close_psycopg()
+        if self._manager is not None:
+            self._manager.let_go_idle()
 
     def _emit(self, event: Event) -> None:
         self.listener(event)
@@ -300,9 +312,9 @@ class Runtime:
         return self.who()
 
     async def _choose_server(self, settings: Settings, dsn: Dsn | None) -> Server:
-        from dataflow.testing.server.choice import choose
+        from dataflow.testing.server.choice import choose, this_process
 
-        server = await choose(settings, dsn, try_login=self._try_login, what=_this_process())
+        server = await choose(settings, dsn, try_login=self._try_login, what=this_process())
         return self.databases.serve(server)
 
     async def _try_login(self, dsn: Dsn) -> None:
@@ -310,20 +322,6 @@ class Runtime:
 
         connection = await connect(dsn, timeout=self.settings.pool_timeout)
         await connection.close()
-
-
-def _running(context: TDDTestContext | None) -> TDDTestContext | None:
-    """The context, or the nearest one around it that is not over: they need not end in order."""
-    while context is not None and context.is_over:
-        context = context.outer
-    return context
-
-
-def _this_process() -> str:
-    """A short command line, for the status of the embedded server."""
-    name = Path(sys.argv[0] or sys.executable).name
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    return f"{name} ({worker})" if worker else name
 
 
 _runtime: Runtime | None = None

@@ -9,7 +9,7 @@ from dataflow.testing.events import ContextReleased
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import TDDTestContext
-from dataflow.testing.isolation.outcomes import released
+from dataflow.testing.isolation.outcomes import Finished, released
 from dataflow.testing.isolation.pool import close_quietly
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ async def disconnect_committing(context: TDDTestContext) -> ContextReleased:
     context.detach()
     if not physical.is_closed():
         await close_quietly(physical)
-    event = released(context, connection, perf_counter() - started, problem=None, harmless=True)
+    event = released(context, connection, Finished(perf_counter() - started))
     return event._replace(isolated=True, committing=True)

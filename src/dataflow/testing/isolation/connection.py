@@ -69,6 +69,7 @@ class TestConnection(_Connection):
     :param limit: seconds that the physical connection allows a statement; the context's timeout and the
         call's go before it.
     :ivar opened: the physical connection was opened for this test, and had not served another one.
+    :ivar backend_pid: process id of the server's process for it.
     """
 
     __test__ = False
@@ -83,6 +84,7 @@ class TestConnection(_Connection):
         self._reusable = True
         self._sharing: Sharing | None = None
         self.opened = False
+        self.backend_pid = physical.get_server_pid()
         self.log = StatementLog(context.savepoint_name)
         if context.timeout is not None:
             physical.limit_statements(context.timeout)

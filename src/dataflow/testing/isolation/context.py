@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.proof.horizon import Horizon
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class TDDTestContext:
     ending: bool = field(default=False, init=False, repr=False)
     outer: TDDTestContext | None = field(default=None, init=False, repr=False)
     database: DatabaseLease | None = field(default=None, init=False, repr=False)
+    horizon: Horizon | None = field(default=None, init=False, repr=False)
     _connection: TestConnection | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,13 @@ _current: ContextVar[TDDTestContext | None] = ContextVar("dataflow_tdd_context",
 def get_test_context() -> TDDTestContext | None:
     """The context of the running test, or None outside of one. Tasks inherit it; other tests never see it."""
     return _current.get()
+
+
+def running(context: TDDTestContext | None) -> TDDTestContext | None:
+    """The context, or the nearest one around it that is not over: they need not end in order."""
+    while context is not None and context.is_over:
+        context = context.outer
+    return context
 
 
 def set_test_context(context: TDDTestContext) -> None:

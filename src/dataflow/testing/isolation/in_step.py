@@ -61,6 +61,7 @@ class Line:
         self._to_server = bytearray()
         self._limit_s = limit_s
         self.dsn = dsn
+        self.backend_pid = self._entered.info.backend_pid
         self.greeting = _greeting(self._entered.pgconn)
         self.session = Session(self._to_server.extend)
 

@@ -23,9 +23,11 @@ class PhysicalConnection(CancelsItsOwn):
 
     :ivar relay: between it and the server; None for a plain connection.
     :ivar arguments: with which it was opened.
+    :ivar asks_prepared: what was committed is asked by a prepared statement; None: not before it serves a second
+        test. A session that goes from loop to loop loses its statements each time.
     """
 
-    __slots__ = ("_own_config", "arguments", "handle", "pid", "relay")
+    __slots__ = ("_own_config", "arguments", "asks_prepared", "handle", "pid", "relay")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -41,6 +43,7 @@ class PhysicalConnection(CancelsItsOwn):
         self._own_config: Any = self._config
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()
+        self.asks_prepared: bool | None = None
 
     def terminate(self) -> None:
         super().terminate()

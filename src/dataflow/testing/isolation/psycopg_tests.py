@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
+from dataflow.testing.isolation.outcomes import Finished, commit_escaped, escapes
 from dataflow.testing.isolation.refusals import not_clean, transaction_ended
+from dataflow.testing.proof.escape import Verdict
+from dataflow.testing.proof.horizon import POSITION, SNAPSHOT, Horizon, Window, numbers, read_horizon
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
     import psycopg
 
     from dataflow.testing.dsn import Dsn
+    from dataflow.testing.isolation.ending import Judge
     from dataflow.testing.isolation.in_step import Line
     from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.settings import Settings
@@ -85,12 +89,16 @@ class PsycopgTests:
     :param dsn: where rollback tests connect to.
     """
 
-    def __init__(self, dsn: Callable[[], Dsn], settings: Callable[[], Settings], emit: Emit) -> None:
+    def __init__(
+        self, dsn: Callable[[], Dsn], settings: Callable[[], Settings], emit: Emit, judge: Judge
+    ) -> None:
         self._dsn = dsn
         self._settings = settings
         self._emit = emit
+        self._judge = judge
         self._line: Line | None = None
-        self._began = 0.0
+        self._horizon = Horizon("", "", 0)
+        self._began = self._since = 0.0
         self._opened = False
         self._polluted: tuple[Dsn, str] | None = None
 
@@ -107,6 +115,7 @@ class PsycopgTests:
         if self._polluted is not None and self._polluted[0] == dsn:
             raise not_clean(self._polluted[1])
         line = self._begun(dsn)
+        self._since = monotonic()
         self._began = perf_counter() - started
         return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments))
 
@@ -126,51 +135,78 @@ class PsycopgTests:
         self._opened = True
         return self._enter(self._line)
 
-    @staticmethod
-    def _enter(line: Line) -> Line:
-        ((deferred,),) = line.ask(f"{_BEGIN}; {DEFERRED}")
+    def _enter(self, line: Line) -> Line:
+        (position,), (deferred, snapshot, age) = line.ask(f"{_BEGIN}; {POSITION}; {DEFERRED}, {SNAPSHOT}")
         line.session.enter(deferred=deferred == "t")
+        self._horizon = read_horizon(position, snapshot, age)
         return line
 
     def end(self, context: PsycopgContext) -> None:
         """Undo all that the test did.
 
         :raises TransactionEnded: its transaction is not the one that was begun.
+        :raises CommitEscaped: something was committed in its database meanwhile, and that is an error.
         """
         import psycopg
 
         started = perf_counter()
         context.end()
-        line, problem = self._line, None
+        line, problem, verdict = self._line, None, Verdict()
         try:
-            if line is not None:
-                line.settle()
-                line.ask(_END)
-                line.session.leave()
+            verdict = self._judged(line, self._rolled_back(line))
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:
             ended = transaction_ended(context.test_id)
             problem = ended.what
-            self._polluted = self._dsn(), problem
+            verdict = self._judged(line, None)
+            if not verdict.restored:
+                self._polluted = self._dsn(), problem
             self.close()
             raise ended from error
+        finally:
+            self._tell(context, Finished(perf_counter() - started, problem, verdict.restored, verdict.unproven))
+            escape = escapes(context.test_id, verdict.escape) if verdict.escape is not None else None
+            if escape is not None:
+                self._emit(escape)
+        if escape is not None and self._settings().escapes == "error":
+            raise commit_escaped(escape)
+
+    def _rolled_back(self, line: Line | None) -> tuple[int, ...] | None:
+        """Numbers of transactions that were committed meanwhile, on the whole server; None: not known."""
+        import psycopg
+
+        if line is None:
+            return None
+        try:
+            line.settle()
+            rows = line.ask(f"{_END}; {self._horizon.question}")
+            line.session.leave()
+            return numbers(rows[-1][0])
+        except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction):
+            raise
         except (psycopg.Error, OSError):  # the server has rolled back what it ended
             self.close()
-        finally:
-            self._tell(context, perf_counter() - started, problem)
+            return None
 
-    def _tell(self, context: PsycopgContext, teardown_s: float, problem: str | None) -> None:
+    def _judged(self, line: Line | None, committed: tuple[int, ...] | None) -> Verdict:
+        if committed == ():
+            return Verdict()
+        own = (line.backend_pid,) if line is not None else ()
+        return self._judge(Window(self._horizon, committed, self._since, own))
+
+    def _tell(self, context: PsycopgContext, finished: Finished) -> None:
         self._emit(
             ContextReleased(
                 test_id=context.test_id,
                 setup_ms=self._began * 1e3,
                 schema_ms=0.0,
                 data_ms=0.0,
-                teardown_ms=teardown_s * 1e3,
+                teardown_ms=finished.teardown_s * 1e3,
                 statements=0,
-                problem=problem,
-                harmless=problem is None,
-                isolated=problem is None,
+                problem=finished.problem,
+                harmless=finished.harmless,
+                isolated=finished.problem is None,
                 opened=self._opened,
+                unproven=finished.unproven,
             )
         )
         self._opened = False

@@ -57,12 +57,17 @@ class Run:
         self.report.add(event)
         if getattr(event, "problem", None) and event.harmless:  # type: ignore[union-attr]
             warnings.warn(TDDWarning(event.problem), stacklevel=2)  # type: ignore[union-attr]
-        from dataflow.testing.events import DatabaseReturned
+        from dataflow.testing.events import CommitEscapes, DatabaseReturned
 
         if isinstance(event, DatabaseReturned):
             from dataflow.testing.plugin.returned import tell_returned
 
             tell_returned(event, self._item, self.runtime.settings, failed=self._failed)
+        elif isinstance(event, CommitEscapes) and self.runtime.settings.escapes == "warn":
+            from dataflow.testing.plugin.returned import warn
+            from dataflow.testing.plugin.warnings import EscapeWarning
+
+            warn(EscapeWarning(str(event)), self._item)
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
