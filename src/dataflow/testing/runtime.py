@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.rollback import TDDTransactionManager
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.sandbox.recording import Recorder
     from dataflow.testing.settings import Settings, Sources
     from dataflow.testing.template.source import SchemaSource
 
@@ -57,6 +58,8 @@ class Runtime:
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
         self.isolation = "rollback"  # of the test that runs now
+        self.phase = ""  # of it
+        self.recorders: list[Recorder] | None = None  # what its connections send, if somebody wants to know
         self.database_of_test: DatabaseLease | None = None  # for its context, if that commits
 
     @property
@@ -80,7 +83,7 @@ class Runtime:
     @property
     def started(self) -> bool:
         """Whether a server was chosen; until then settings may still change."""
-        return self._manager is not None and self._manager.server is not None
+        return bool(self._manager and self._manager.server)
 
     def is_tdd_mode(self) -> bool:
         """TDD mode as it is set now; when nobody set it, whether something of it was used."""
@@ -139,7 +142,9 @@ class Runtime:
         """Rollback tests with psycopg."""
         from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 
-        return PsycopgTests(lambda: self.server().dsn, lambda: self.settings, self._emit, self.databases.judge)
+        return PsycopgTests(
+            lambda: self.server().dsn, lambda: self.settings, self._emit, self.databases.judge, self._new_recorder
+        )
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -157,6 +162,7 @@ class Runtime:
                 self._choose_server,
                 self.transactions,
                 judge=self.databases.judge,
+                new_recorder=self._new_recorder,
                 emit=self._emit,
                 who=self._who,
             )
@@ -174,8 +180,7 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata or {})
         await self.manager.begin(context)
-        context.outer = contexts.running(contexts.get_test_context())
-        contexts.set_test_context(context)
+        contexts.enter(context)
         return context  # type: ignore[no-any-return]
 
     async def begin_committing_test(self, test_id: str | None, database: DatabaseLease) -> TDDTestContext:
@@ -186,9 +191,8 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "")
         context.database = database
-        await connect_committing(context, self.settings)
-        context.outer = contexts.running(contexts.get_test_context())
-        contexts.set_test_context(context)
+        await connect_committing(context, self.settings, self._new_recorder())
+        contexts.enter(context)
         return context  # type: ignore[no-any-return]
 
     async def end_test(self, context: TDDTestContext) -> None:
@@ -196,13 +200,7 @@ class Runtime:
 
         :raises TransactionEnded: the isolation of the test did not hold.
         """
-        contexts = self.contexts
-        if contexts.get_test_context() is context:
-            outer = contexts.running(context.outer)
-            if outer is None:
-                contexts.clear_test_context()
-            else:
-                contexts.set_test_context(outer)
+        self.contexts.leave(context)
         if context.database is not None:
             from dataflow.testing.isolation.committing import disconnect_committing
 
@@ -233,7 +231,7 @@ class Runtime:
         return databases.lend(source or self.databases.source, test_id, fresh=fresh)
 
     def make_tables(self) -> None:
-        """Choose the server, and make what rollback tests find there. The first of them would do it by itself.
+        """Choose the server, and make what rollback tests find there, which the first of them would do.
 
         :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
         """
@@ -258,15 +256,7 @@ class Runtime:
 
         :raises ServerError: none can be used.
         """
-        server = self.manager.server
-        if server is None:
-            import asyncio
-            from concurrent.futures import ThreadPoolExecutor
-
-            # A thread of its own: the current loop of the calling thread stays as it is.
-            with ThreadPoolExecutor(max_workers=1) as executor:
-                server = executor.submit(asyncio.run, self.manager.ensure_server()).result()
-        return server
+        return self.manager.server_without_loop()
 
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
@@ -298,6 +288,14 @@ class Runtime:
             if "psycopg_tests" in self.__dict__:
                 self.psycopg_tests.forget()
             self.databases.forget()
+
+    def _new_recorder(self) -> Recorder:
+        from dataflow.testing.sandbox.recording import Recorder
+
+        recorder = Recorder(lambda: self.phase)
+        if self.recorders is not None:
+            self.recorders.append(recorder)
+        return recorder
 
     def _let_go(self) -> None:
         """Close the connections of rollback tests that nobody holds."""

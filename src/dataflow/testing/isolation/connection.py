@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dataflow.testing.errors import (
-    ConnectionLost,
-    StaleContext,
-    StatementTimeout,
-    WrongEventLoop,
-)
+from dataflow.testing.errors import ConnectionLost, StaleContext, StatementTimeout, WrongEventLoop
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
@@ -101,6 +96,7 @@ class TestConnection(_Connection):
             physical.relay.wait_at_most(None)
         self._physical, self._retired = None, physical
         physical.handle = None
+        physical.record(None)
         physical.disown()
         if self._context.timeout is not None:
             physical.limit_statements(None)

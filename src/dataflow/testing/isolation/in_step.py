@@ -24,7 +24,8 @@ from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.answer import Answer
-from dataflow.testing.sandbox.session import Client, Session
+from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.session import Session
 from dataflow.testing.template import session as sessions
 
 T = TypeVar("T")

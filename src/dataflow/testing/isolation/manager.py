@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from dataflow.testing.masking import mask
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.sandbox.recording import Recorder
     from dataflow.testing.settings import Settings
 
 log = logging.getLogger("dataflow.testing")
@@ -50,6 +52,7 @@ class TDDDatabaseManager:
         transactions: TDDTransactionManager,
         *,
         judge: Judge,
+        new_recorder: Callable[[], Recorder],
         emit: Emit = ignore,
         who: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -57,6 +60,7 @@ class TDDDatabaseManager:
         self._transactions = transactions
         self._emit = emit
         self._who = who
+        self._new_recorder = new_recorder
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
         self._beside = Beside(settings, self._chosen, self._room, who)
@@ -112,6 +116,14 @@ class TDDDatabaseManager:
         if self.server is not None and not self._chosen.fits(dsn):
             await self.close()
         return await self._chosen.ensure(dsn)
+
+    def server_without_loop(self) -> Server:
+        """The same for code that runs in no event loop."""
+        if self.server is not None:
+            return self.server
+        # A thread of its own: the current loop of the calling thread stays as it is.
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            return executor.submit(asyncio.run, self.ensure_server()).result()
 
     async def get_test_connection(self, context: TDDTestContext) -> TestConnection:
         """A connection that belongs to `context` until `cleanup_test_connection`. No transaction is begun.
@@ -284,7 +296,7 @@ class TDDDatabaseManager:
         physical, used_before = await pool.acquire(context)
         connection = TestConnection(physical, context, self._settings().timeout)
         connection.opened = not used_before
-        context.attach(connection)
+        context.attach(connection, self._new_recorder())
         self._active[context] = connection, pool
         return connection, used_before
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.ending import Judge
     from dataflow.testing.isolation.in_step import Line
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.sandbox.recording import Recorder, Statements
     from dataflow.testing.settings import Settings
 
 _GUARD = "dataflow_tdd_test"
@@ -36,9 +37,14 @@ class PsycopgContext:
     """
 
     def __init__(
-        self, test_id: str, opens: Callable[..., psycopg.Connection], database: DatabaseLease | None = None
+        self,
+        test_id: str,
+        opens: Callable[..., psycopg.Connection],
+        database: DatabaseLease | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.test_id = test_id
+        self._recorder = recorder
         self.database = database
         self._opens = opens
         self._opened: list[psycopg.Connection] = []
@@ -54,6 +60,13 @@ class PsycopgContext:
         if self._connection is None or self._over:
             self._connection = self.connect()
         return self._connection
+
+    @property
+    def statements(self) -> Statements:
+        """What was sent on the connections of the test, also when that is over; nothing of those that commit."""
+        from dataflow.testing.sandbox.recording import Statements
+
+        return self._recorder.statements if self._recorder is not None else Statements((), 0)
 
     def connect(self, **arguments: Any) -> psycopg.Connection:
         """Another connection, in the same transaction of the test; closed with the test at the latest.
@@ -90,12 +103,18 @@ class PsycopgTests:
     """
 
     def __init__(
-        self, dsn: Callable[[], Dsn], settings: Callable[[], Settings], emit: Emit, judge: Judge
+        self,
+        dsn: Callable[[], Dsn],
+        settings: Callable[[], Settings],
+        emit: Emit,
+        judge: Judge,
+        new_recorder: Callable[[], Recorder],
     ) -> None:
         self._dsn = dsn
         self._settings = settings
         self._emit = emit
         self._judge = judge
+        self._new_recorder = new_recorder
         self._line: Line | None = None
         self._horizon = Horizon("", "", 0)
         self._began = self._since = 0.0
@@ -117,7 +136,8 @@ class PsycopgTests:
         line = self._begun(dsn)
         self._since = monotonic()
         self._began = perf_counter() - started
-        return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments))
+        recorder = line.session.recorder = self._new_recorder()
+        return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments), recorder=recorder)
 
     def _begun(self, dsn: Dsn) -> Line:
         import psycopg
@@ -178,6 +198,7 @@ class PsycopgTests:
             return None
         try:
             line.settle()
+            line.session.recorder = None
             rows = line.ask(f"{_END}; {self._horizon.question}")
             line.session.leave()
             return numbers(rows[-1][0])

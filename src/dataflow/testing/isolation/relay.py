@@ -18,7 +18,8 @@ import asyncpg
 from asyncpg.protocol import Protocol
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.session import Client, Session
+from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.session import Session
 
 _READY = ord("Z")
 _AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"

@@ -15,7 +15,7 @@ from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
 from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.session import Client
+from dataflow.testing.sandbox.client import Client
 
 # As many as a pool of asyncpg has; they cost the server nothing.
 MOST = 10
