@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -47,6 +46,7 @@ class Witness:
     def __init__(self, admin: Dsn) -> None:
         self._admin = admin
         self._connection: psycopg.Connection | None = None
+        self._inside: psycopg.Connection | None = None
         self._log: Log | None = None
         self._unable: str | None = None
         self._own: set[int] = set()  # transactions by which something was undone
@@ -57,30 +57,36 @@ class Witness:
         :raises ServerError: it cannot be asked.
         """
         with explained("tell what was committed while a test ran"):
-            log = self._ready()
-            if log is None or self._connection is None:
+            connection = self._ready()
+            if window.committed is None:
+                answer = connection.execute(window.horizon.question.encode()).fetchone()
+                window = window._replace(committed=tuple(answer[0] or ()) if answer else ())
+            if not window.committed:
+                return Verdict()
+            if self._log is None:
                 return Verdict(f"something was committed meanwhile, and where cannot be told: {self._unable}")
-            row = self._connection.execute(_OID, (database,)).fetchone()
+            row = connection.execute(_OID, (database,)).fetchone()
             if row is None:
                 return Verdict("its database is gone")
-            if window.committed is None:
-                answer = self._connection.execute(window.horizon.question.encode()).fetchone()
-                window = window._replace(committed=tuple(answer[0] or ()) if answer else ())
-            return self._judge(self._connection, log, window, database, int(row[0]))
+            return self._judge(connection, self._log, window, database, int(row[0]))
 
     def close(self) -> None:
         """Idempotent."""
-        connection, self._connection, self._log = self._connection, None, None
-        if connection is not None:
+        for connection in self._sessions():
             connection.close()
 
     def forget(self) -> None:
-        """In a forked child: the session is that of the parent."""
-        connection, self._connection, self._log = self._connection, None, None
-        if connection is not None:
+        """In a forked child: the sessions are those of the parent."""
+        for connection in self._sessions():
             forget(connection)
 
-    def _ready(self) -> Log | None:
+    def _sessions(self) -> list[psycopg.Connection]:
+        """Those that are open, which are let go of."""
+        sessions = [each for each in (self._connection, self._inside) if each is not None]
+        self._connection = self._inside = self._log = None
+        return sessions
+
+    def _ready(self) -> psycopg.Connection:
         if self._connection is not None and not is_alive(self._connection):
             self.close()
         if self._connection is None:
@@ -90,7 +96,7 @@ class Witness:
             if self._unable is None:
                 install(self._connection)
                 self._log = Log(self._connection, MOST_BYTES)
-        return self._log
+        return self._connection
 
     def _judge(
         self, connection: psycopg.Connection, log: Log, window: Window, database: str, oid: int
@@ -104,18 +110,23 @@ class Witness:
                 f"more than {MOST_BYTES >> 20} MB of log were written while it ran, which takes too long to read"
             )
         committed = window.numbers - self._own
-        files = written(read.records, committed)
-        with closing(self._inside(connection, database)) as session:
-            left = look(session, files, committed)
-            if left.changes:
-                return Verdict(escape=self._escape(session, left, window, oid))
+        session = self._entered(connection, database)
+        left = look(session, written(read.records, committed), committed)
+        if left.changes:
+            if window.may_have_parts(record.xid for record in read.records if not record.shared):
+                left = left._replace(removable=None)
+            return Verdict(escape=self._escape(session, left, window, oid))
         if self._unexplained(connection, window, read.records, (since, read.up_to), oid):
             return Verdict(OPEN_BEFORE)
         return Verdict()
 
-    def _inside(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
-        settings = silent_settings(connection.info.server_version)
-        return connect(self._admin.with_database(database), settings)
+    def _entered(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
+        """A session in the database of the tests. It stays open: with several workers it is asked often."""
+        known = self._inside
+        if known is None or known.info.dbname != database or not is_alive(known):
+            settings = silent_settings(connection.info.server_version)
+            known = self._inside = connect(self._admin.with_database(database), settings)
+        return known
 
     def _unexplained(
         self,
