@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 # Two statements, in this order: who commits behind the second wrote the end of it behind the first. In a test
@@ -79,17 +78,6 @@ class Window(NamedTuple):
     def open_before(self) -> frozenset[int]:
         first = self.horizon.first_new
         return frozenset(number & LOW_BITS for number in self.committed or () if number < first)
-
-    def may_have_parts(self, written: Iterable[int]) -> bool:
-        """Numbers by which something was written may be subtransactions of one that was open before.
-
-        Nobody can tell them from transactions that were committed before.
-        """
-        opened = self.open_before
-        if not opened:
-            return False
-        first, following = min(opened), self.horizon.first_new & LOW_BITS
-        return any(first < number < following and number not in self.numbers for number in written)
 
 
 def read_horizon(position: str | None, snapshot: str | None, age: str | None) -> Horizon:

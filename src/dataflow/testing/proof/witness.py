@@ -9,32 +9,21 @@ from dataflow.testing.dsn import Dsn
 from dataflow.testing.lease import backends
 from dataflow.testing.lease.connecting import connect, silent_settings
 from dataflow.testing.lease.strategy import facts, why_not_by_log
+from dataflow.testing.proof.before import OPEN_BEFORE, Before
 from dataflow.testing.proof.escape import Escape, PutBack, Verdict, written
 from dataflow.testing.proof.horizon import LOW_BITS, Window
 from dataflow.testing.proof.inside import Left, look, remove
-from dataflow.testing.reset.log import EXTENSION, Log, install, position_bytes
+from dataflow.testing.reset.log import Log, install, position_bytes
 from dataflow.testing.template.session import explained, first_words, forget, is_alive
 
 if TYPE_CHECKING:
     import psycopg
 
-    from dataflow.testing.reset.footprint import BlockRecord
-
 # Reading them takes 0.1 to 0.2 s (7 to 13 ms per MB, measured).
 MOST_BYTES = 16 << 20
 # So much earlier may a transaction have begun to write that was under way when the test began.
 _EARLIER_BYTES = 1 << 20
-# What of these transactions wrote to other databases.
-_ELSEWHERE = """
-SELECT DISTINCT xid::text::bigint FROM {schema}.pg_get_wal_block_info(%(since)s, %(up_to)s, false)
- WHERE reldatabase NOT IN (0, %(database)s) AND xid::text::bigint = ANY (%(numbers)s)
-"""
-_SCHEMA = (
-    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = %s"
-)
 _OID = "SELECT oid::bigint FROM pg_database WHERE datname = %s"
-
-OPEN_BEFORE = "a transaction that was open when the test began was committed while it ran"
 
 
 class Witness:
@@ -109,16 +98,13 @@ class Witness:
             return Verdict(
                 f"more than {MOST_BYTES >> 20} MB of log were written while it ran, which takes too long to read"
             )
-        committed = window.numbers - self._own
+        before = Before(connection, window, read)
+        committed = (window.numbers | before.parts) - self._own
         session = self._entered(connection, database)
         left = look(session, written(read.records, committed), committed)
         if left.changes:
-            if window.may_have_parts(record.xid for record in read.records if not record.shared):
-                left = left._replace(removable=None)
             return Verdict(escape=self._escape(session, left, window, oid))
-        if self._unexplained(connection, window, read.records, (since, read.up_to), oid):
-            return Verdict(OPEN_BEFORE)
-        return Verdict()
+        return Verdict(OPEN_BEFORE) if before.unexplained(oid) else Verdict()
 
     def _entered(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
         """A session in the database of the tests. It stays open: with several workers it is asked often."""
@@ -127,25 +113,6 @@ class Witness:
             settings = silent_settings(connection.info.server_version)
             known = self._inside = connect(self._admin.with_database(database), settings)
         return known
-
-    def _unexplained(
-        self,
-        connection: psycopg.Connection,
-        window: Window,
-        records: list[BlockRecord],
-        between: tuple[str, str],
-        oid: int,
-    ) -> bool:
-        """One that was open before is not known to have written elsewhere."""
-        numbers = window.open_before - {record.xid for record in records}
-        if not numbers:
-            return False
-        schema = connection.execute(_SCHEMA, (EXTENSION,)).fetchone()
-        assert schema is not None, "the extension is there"
-        since, up_to = between
-        values = {"since": since, "up_to": up_to, "database": oid, "numbers": list(numbers)}
-        rows = connection.execute(_ELSEWHERE.format(schema=schema[0]).encode(), values).fetchall()
-        return bool(numbers - {int(number) for (number,) in rows})
 
     def _escape(self, session: psycopg.Connection, left: Left, window: Window, oid: int) -> Escape:
         import psycopg
