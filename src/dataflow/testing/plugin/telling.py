@@ -9,6 +9,7 @@ import pytest
 
 from dataflow.testing.errors import (
     DatabaseNotClean,
+    MissingLibrary,
     NoEventLoop,
     PoolExhausted,
     SchemaFailed,
@@ -22,6 +23,7 @@ from dataflow.testing.errors import (
 # Their messages say all; a traceback through this library would only bury them.
 TOLD_WITHOUT_TRACEBACK = (
     DatabaseNotClean,
+    MissingLibrary,
     NoEventLoop,
     PoolExhausted,
     SchemaFailed,

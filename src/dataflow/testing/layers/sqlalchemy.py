@@ -1,0 +1,128 @@
+"""Engines of SQLAlchemy whose connections are those of a test.
+
+What a new engine costs is its first connection, over which the dialect asks the server some questions. It is
+kept from one rollback test to the next, since all of them are in one database; each has a pool of its own, and
+listeners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dataflow.testing.dsn import Dsn
+from dataflow.testing.layers.missing import importing
+
+if TYPE_CHECKING:
+    import asyncpg
+    import psycopg
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+# The test's connection knows where it leads to.
+_ADDRESS = ("host", "port", "user", "password", "dbname", "database")
+
+
+_Create = Callable[[Dsn, dict[str, Any]], "Engine"]
+
+
+class _Kept(NamedTuple):
+    """An engine that no test has in its hands, its pool, which stays unused, and what it was made from."""
+
+    dsn: Dsn
+    options: dict[str, Any]
+    engine: Engine
+    pool: Any
+
+
+class Engines:
+    """Makes the engines of tests, and keeps what can be kept between them.
+
+    Each is as `create_engine` and `create_async_engine` make it, with the pool that they choose.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[_Create, _Kept] = {}
+
+    def sync(
+        self,
+        connect: Callable[..., psycopg.Connection],
+        dsn: Dsn,
+        options: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> Engine:
+        """For code without an event loop, with psycopg; whoever gets it disposes of it.
+
+        :param connect: opens a connection of the test; gets the arguments that the dialect adds to an address.
+        :param dsn: what the engine's `url` says; nothing is opened by it.
+        :param options: for `create_engine`.
+        :param keep: tests that come later are in the same database.
+        :raises MissingLibrary: SQLAlchemy is not installed.
+        """
+
+        def open_one(_dialect: Any, _record: Any, _positional: Any, named: dict[str, Any]) -> psycopg.Connection:
+            return connect(**_without_address(named))
+
+        return _for_test(self._found(dsn, options, _create, keep=keep), open_one)
+
+    def asynchronous(
+        self,
+        connect: Callable[..., Awaitable[asyncpg.Connection]],
+        dsn: Dsn,
+        options: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> AsyncEngine:
+        """For code in the event loop of the test, with asyncpg; whoever gets it disposes of it. As `sync`."""
+
+        async def open_one(**named: Any) -> asyncpg.Connection:
+            return await connect(**_without_address(named))
+
+        def tell_how(_dialect: Any, _record: Any, _positional: Any, named: dict[str, Any]) -> None:
+            named["async_creator_fn"] = open_one
+
+        engine = _for_test(self._found(dsn, options, _create_async, keep=keep), tell_how)
+        from sqlalchemy.ext.asyncio import AsyncEngine
+
+        return AsyncEngine(engine)
+
+    def _found(self, dsn: Dsn, options: Mapping[str, Any], create: _Create, *, keep: bool) -> _Kept:
+        found = self._kept.get(create)
+        if keep and found is not None and (found.dsn, found.options) == (dsn, options):
+            return found
+        engine = create(replace(dsn, parameters=()), dict(options))
+        made = _Kept(dsn, dict(options), engine, engine.pool)
+        if keep:
+            self._kept[create] = made
+        return made
+
+
+def _create(dsn: Dsn, options: dict[str, Any]) -> Engine:
+    with importing("sqlalchemy"):
+        from sqlalchemy import create_engine
+    return create_engine(dsn.url(scheme="postgresql+psycopg"), **options)
+
+
+def _create_async(dsn: Dsn, options: dict[str, Any]) -> Engine:
+    with importing("sqlalchemy"):
+        from sqlalchemy.ext.asyncio import create_async_engine
+    return create_async_engine(dsn.url(scheme="postgresql+asyncpg"), **options).sync_engine
+
+
+def _for_test(kept: _Kept, open_one: Callable[..., Any]) -> Engine:
+    """An engine that shares what `kept` has learnt, and neither connections nor listeners: one that
+    `execution_options` makes has its own, but for those of pool and dialect.
+    """
+    from sqlalchemy import event
+
+    vars(kept.engine.dialect).pop("dispatch", None)
+    kept.engine.pool = kept.pool.recreate()
+    engine = kept.engine.execution_options()
+    event.listen(engine, "do_connect", open_one)
+    return engine
+
+
+def _without_address(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if name not in _ADDRESS}
