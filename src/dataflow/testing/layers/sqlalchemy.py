@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.layers.missing import importing
+from dataflow.testing.missing import importing
 
 if TYPE_CHECKING:
     import asyncpg

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dataflow.testing.layers.missing import importing
+from dataflow.testing.missing import importing
 from dataflow.testing.plugin.telling import telling
 
 if TYPE_CHECKING:

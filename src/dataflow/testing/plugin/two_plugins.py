@@ -46,7 +46,7 @@ def for_pytest_asyncio(fixturedef: pytest.FixtureDef[Any], request: pytest.Fixtu
 def _other_backend(test: str, fixture: str, backend: str) -> NoEventLoop:
     return NoEventLoop(
         f"{test}: {fixture} needs asyncio, and anyio runs this test with {backend}",
-        cause="asyncpg, which the fixture is for, knows asyncio alone; anyio runs each test with all backends that "
-        "are installed, unless it is told which",
+        cause="asyncpg, which the fixture is for, knows asyncio alone; anyio runs each test with all backends "
+        "that are installed, unless it is told which",
         remedy='override the fixture anyio_backend, in a conftest or the module, with one that returns "asyncio"',
     )
