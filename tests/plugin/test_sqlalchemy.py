@@ -291,6 +291,48 @@ def test_a_session_that_waits_for_another_one_is_told_why(shop):
     ).assert_outcomes(passed=1)
 
 
+def test_an_application_in_a_loop_of_its_own_is_told_so(shop):
+    """The first connection would be opened there; of a second use asyncpg would say something else."""
+    shop.conftest(
+        CONFTEST
+        + """
+    from fastapi import FastAPI
+    from sqlalchemy import text
+
+    @pytest.fixture
+    def app(tdd_async_sessionmaker):
+        app = FastAPI()
+
+        @app.get("/")
+        async def route():
+            async with tdd_async_sessionmaker() as session:
+                return await session.scalar(text("SELECT 1"))
+
+        return app
+    """
+    )
+    shop.run(
+        """
+        import httpx2
+        import pytest
+        from fastapi.testclient import TestClient
+        from sqlalchemy import text
+        from dataflow.testing.errors import WrongEventLoop
+
+        @pytest.mark.parametrize("used", [False, True])
+        async def test_it(used, app, tdd_async_engine):
+            if used:
+                async with tdd_async_engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+            with TestClient(app) as client, pytest.raises(WrongEventLoop, match="by AsyncClient with an"):
+                client.get("/")
+            here = httpx2.ASGITransport(app)
+            async with httpx2.AsyncClient(transport=here, base_url="http://test") as client:
+                assert (await client.get("/")).json() == 1
+        """
+    ).assert_outcomes(passed=2)
+
+
 def test_without_sqlalchemy_it_is_told_how_to_get_it(project):
     project.conftest("import sys; sys.modules['sqlalchemy'] = None")
     outcome = project.run(

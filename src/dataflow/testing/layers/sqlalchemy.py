@@ -7,11 +7,13 @@ listeners.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataflow.testing.dsn import Dsn
+from dataflow.testing.errors import WrongEventLoop
 from dataflow.testing.missing import importing
 
 if TYPE_CHECKING:
@@ -75,17 +77,25 @@ class Engines:
         *,
         keep: bool,
     ) -> AsyncEngine:
-        """For code in the event loop of the test, with asyncpg; whoever gets it disposes of it. As `sync`."""
+        """For code in the running event loop, with asyncpg; whoever gets it disposes of it. As `sync`."""
+        loop = asyncio.get_running_loop()
+
+        def check(*_given: Any) -> None:
+            if asyncio.get_running_loop() is not loop:
+                raise _other_loop()
 
         async def open_one(**named: Any) -> asyncpg.Connection:
             return await connect(**_without_address(named))
 
         def tell_how(_dialect: Any, _record: Any, _positional: Any, named: dict[str, Any]) -> None:
+            check()
             named["async_creator_fn"] = open_one
 
         engine = _for_test(self._found(dsn, options, _create_async, keep=keep), tell_how)
+        from sqlalchemy import event
         from sqlalchemy.ext.asyncio import AsyncEngine
 
+        event.listen(engine, "checkout", check)
         return AsyncEngine(engine)
 
     def _found(self, dsn: Dsn, options: Mapping[str, Any], create: _Create, *, keep: bool) -> _Kept:
@@ -126,3 +136,12 @@ def _for_test(kept: _Kept, open_one: Callable[..., Any]) -> Engine:
 
 def _without_address(named: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name not in _ADDRESS}
+
+
+def _other_loop() -> WrongEventLoop:
+    return WrongEventLoop(
+        "tdd_async_engine was used in another event loop than that of its test",
+        cause="a client such as TestClient runs the application in a loop and a thread of its own",
+        remedy="call the application in the loop of the test, by AsyncClient with an ASGITransport; "
+        "or let it take sessions of tdd_engine, which needs no loop",
+    )
