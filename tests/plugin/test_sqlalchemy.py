@@ -203,15 +203,25 @@ def test_what_a_dialect_asks_the_server_it_asks_once_and_no_listener_stays(shop)
     shop.run(
         """
         import pytest
-        from sqlalchemy import event, text
+        from sqlalchemy import Engine, event, text
         from sqlalchemy.exc import ProgrammingError
 
         def listen(engine, turn, heard):
             for name in ("before_cursor_execute", "connect", "checkout", "handle_error"):
                 event.listen(engine, name, lambda *given, name=name: heard.append((turn, name)))
 
+        def test_listeners_of_all_engines_stay(tdd_engine, heard):
+            for name in ("before_cursor_execute", "connect", "handle_error"):
+                event.listen(Engine, name, lambda *given, name=name: everywhere.append(name))
+            with pytest.raises(ProgrammingError), tdd_engine.connect() as connection:
+                connection.execute(text("SELECT nothing"))
+            assert everywhere == ["connect", "before_cursor_execute", "handle_error"]
+
+        everywhere = []
+
         @pytest.mark.parametrize("turn", range(3))
         def test_plain(turn, tdd_engine, heard, dialects):
+            everywhere.clear()
             heard.clear()
             listen(tdd_engine, turn, heard)
             with pytest.raises(ProgrammingError), tdd_engine.connect() as connection:
@@ -221,6 +231,7 @@ def test_what_a_dialect_asks_the_server_it_asks_once_and_no_listener_stays(shop)
             dialects.append(tdd_engine.dialect)
             assert all(each is dialects[0] for each in dialects)
             assert tdd_engine.dialect.default_schema_name == "public"
+            assert everywhere == ["connect", "before_cursor_execute", "handle_error"]
 
         @pytest.mark.parametrize("turn", range(3))
         async def test_asynchronous(turn, tdd_async_engine, heard, dialects):
@@ -234,7 +245,7 @@ def test_what_a_dialect_asks_the_server_it_asks_once_and_no_listener_stays(shop)
             dialects.append(tdd_async_engine.dialect)
             assert all(each is dialects[-1] for each in dialects[3:])
         """
-    ).assert_outcomes(passed=6)
+    ).assert_outcomes(passed=7)
 
 
 def test_marked_for_a_database_the_engine_commits_and_leaves_nothing_open(shop):

@@ -103,7 +103,8 @@ def test_branches_several_folders_and_names_relative_to_the_file(workshop: Works
     ini = (app.folder / "alembic.ini").read_text()
     lines = [line for line in ini.splitlines() if not line.startswith("version_locations")]
     at = lines.index("[alembic]") + 1
-    lines.insert(at, "version_locations = %(here)s/one:%(here)s/two")
+    lines.insert(at, "version_locations = %(here)s/one:%(here)s/two:%(here)s/empty")
+    (app.folder / "empty").mkdir()
     lines[at + 1 :] = [line for line in lines[at + 1 :] if not line.startswith("path_separator")]
     lines.insert(at, "path_separator = :")
     (app.folder / "alembic.ini").write_text("\n".join(lines))

@@ -143,8 +143,11 @@ class AlembicMigrations:
 
     @property
     def _version_folders(self) -> Iterator[Path]:
+        """Those that are named, besides that below the scripts; alembic does not mind if one is empty."""
         for location in self._config.get_version_locations_list() or ():
-            yield self._folder(location)
+            folder = self._folder(location)
+            if any(folder.glob("*")):
+                yield folder
 
     def _folder(self, location: str) -> Path:
         """As alembic reads it: a path, or ``package:path``; it runs in the folder of its configuration."""
