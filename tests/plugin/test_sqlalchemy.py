@@ -302,6 +302,38 @@ def test_a_session_that_waits_for_another_one_is_told_why(shop):
     ).assert_outcomes(passed=1)
 
 
+def test_an_engine_of_an_earlier_test_refuses(shop):
+    """It would connect to the test that runs now."""
+    shop.ini(asyncio_mode="auto", pythonpath=".", asyncio_default_test_loop_scope="session")
+    shop.run(
+        """
+        import pytest
+        from sqlalchemy import text
+        from dataflow.testing.errors import StaleContext
+
+        kept = []
+
+        @pytest.mark.parametrize("turn", range(2))
+        def test_plain(turn, tdd_engine):
+            for engine in kept:
+                with pytest.raises(StaleContext, match="an engine was used whose test is over"):
+                    engine.connect()
+            kept[:] = [tdd_engine, tdd_engine.execution_options(mine=1)]
+            with tdd_engine.connect() as connection:
+                assert connection.scalar(text("SELECT 1")) == 1
+
+        @pytest.mark.parametrize("turn", range(2))
+        async def test_asynchronous(turn, tdd_async_engine):
+            for engine in kept:
+                with pytest.raises(StaleContext, match="an engine was used whose test is over"):
+                    await engine.connect() if turn else engine.connect()
+            kept[:] = [tdd_async_engine]
+            async with tdd_async_engine.connect() as connection:
+                assert await connection.scalar(text("SELECT 1")) == 1
+        """
+    ).assert_outcomes(passed=4)
+
+
 def test_an_application_in_a_loop_of_its_own_is_told_so(shop):
     """The first connection would be opened there; of a second use asyncpg would say something else."""
     shop.conftest(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import WrongEventLoop
+from dataflow.testing.errors import StaleContext, WrongEventLoop
 from dataflow.testing.missing import importing
 
 if TYPE_CHECKING:
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
 # The test's connection knows where it leads to.
 _ADDRESS = ("host", "port", "user", "password", "dbname", "database")
 
-
 _Create = Callable[[Dsn, dict[str, Any]], "Engine"]
 
 
 class _Kept(NamedTuple):
-    """An engine that no test has in its hands, its pool, which stays unused, and what it was made from."""
+    """An engine that no test has in its hands, its pool, which stays unused, and what they were made from."""
 
     dsn: Dsn
     options: dict[str, Any]
@@ -55,7 +55,7 @@ class Engines:
         *,
         keep: bool,
     ) -> Engine:
-        """For code without an event loop, with psycopg; whoever gets it disposes of it.
+        """For code without an event loop, with psycopg; whoever gets it disposes of it, and lets it `retire`.
 
         :param connect: opens a connection of the test; gets the arguments that the dialect adds to an address.
         :param dsn: what the engine's `url` says; nothing is opened by it.
@@ -122,16 +122,29 @@ def _create_async(dsn: Dsn, options: dict[str, Any]) -> Engine:
 
 
 def _for_test(kept: _Kept, open_one: Callable[..., Any]) -> Engine:
-    """An engine that shares what `kept` has learnt, and neither connections nor listeners: one that
-    `execution_options` makes has its own, but for those of pool and dialect.
-    """
+    """An engine that shares what `kept` has learnt, and neither connections nor listeners."""
     from sqlalchemy import event
 
-    vars(kept.engine.dialect).pop("dispatch", None)
-    kept.engine.pool = kept.pool.recreate()
-    engine = kept.engine.execution_options()
+    engine = copy(kept.engine)
+    engine.pool = kept.pool.recreate()
+    for listened in (engine, engine.dialect):
+        vars(listened).pop("dispatch", None)
     event.listen(engine, "do_connect", open_one)
     return engine
+
+
+def retire(engine: Engine) -> None:
+    """From now on it refuses. It shares a dialect with that of the next test, and so would connect there."""
+    from sqlalchemy.pool import NullPool
+
+    def refuse() -> NoReturn:
+        raise StaleContext(
+            "an engine was used whose test is over",
+            cause="it was kept in a global or a wider fixture, or by a thread or task that outlived the test",
+            remedy="take tdd_engine or tdd_async_engine in the test or fixture that needs it, and wait for its tasks",
+        )
+
+    engine.pool = NullPool(refuse)
 
 
 def _without_address(named: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,8 @@ async def tdd_async_engine(
 
     Marked ``tdd(isolation="database")`` it is one to the database of the test, and commits.
     """
+    from dataflow.testing.layers.sqlalchemy import retire
+
     database = tdd_test_context.database
     dsn = tdd_runtime.server().dsn if database is None else database.dsn
     engine = _tdd_engines.asynchronous(tdd_test_context.connect, dsn, tdd_engine_options, keep=database is None)
@@ -120,6 +122,7 @@ async def tdd_async_engine(
         yield engine
     finally:
         await engine.dispose()
+        retire(engine.sync_engine)
 
 
 @pytest_asyncio.fixture

@@ -69,11 +69,14 @@ def tdd_engine(
 
     Marked ``tdd(isolation="database")`` it is one to the database of the test, and commits.
     """
+    from dataflow.testing.layers.sqlalchemy import retire
+
     database = tdd_psycopg.database
     dsn = tdd_runtime.server().dsn if database is None else database.dsn
     engine = _tdd_engines.sync(tdd_psycopg.connect, dsn, tdd_engine_options, keep=database is None)
     yield engine
     engine.dispose()
+    retire(engine)
 
 
 @pytest.fixture
