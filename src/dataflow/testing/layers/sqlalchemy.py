@@ -141,7 +141,7 @@ def retire(engine: Engine) -> None:
         raise StaleContext(
             "an engine was used whose test is over",
             cause="it was kept in a global or a wider fixture, or by a thread or task that outlived the test",
-            remedy="take tdd_engine or tdd_async_engine in the test or fixture that needs it, and wait for its tasks",
+            remedy="take tdd_engine or tdd_async_engine in the test or fixture that needs it; wait for its tasks",
         )
 
     engine.pool = NullPool(refuse)

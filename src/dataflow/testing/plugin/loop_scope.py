@@ -43,7 +43,7 @@ def following_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.Fixt
 
         wrap = two_plugins.for_pytest_asyncio if by_pytest_asyncio else two_plugins.for_anyio
         fixturedef.func = wrap(fixturedef, request)  # type: ignore[misc]
-    elif not is_active(request.config, _PYTEST_ASYNCIO):
+    elif not by_pytest_asyncio and not is_active(request.config, _PYTEST_ASYNCIO):
         raise not_active(request.node.nodeid, fixturedef.argname)
     try:
         yield
