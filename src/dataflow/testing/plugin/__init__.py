@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dataflow.testing.plugin.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+PYTEST_ASYNCIO: pytest.StashKey[bool] = pytest.StashKey()  # whether it is active
 _BEFORE: pytest.StashKey[Runtime | None] = pytest.StashKey()
 
 
@@ -71,14 +72,15 @@ def _register_fixtures(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "dataflow-tdd-fixtures")
     config.pluginmanager.register(database_fixtures, "dataflow-tdd-database-fixtures")
     config.pluginmanager.register(sqlalchemy_fixtures, "dataflow-tdd-sqlalchemy-fixtures")
-    if is_active(config, "pytest_asyncio.plugin") or is_active(config, "anyio.pytest_plugin"):
+    config.stash[PYTEST_ASYNCIO] = _is_active(config, "pytest_asyncio.plugin")
+    if config.stash[PYTEST_ASYNCIO] or _is_active(config, "anyio.pytest_plugin"):
         from dataflow.testing.plugin import async_fixtures as module
     else:
         from dataflow.testing.plugin import no_async_fixtures as module  # type: ignore[no-redef]
     config.pluginmanager.register(module, "dataflow-tdd-async-fixtures")
 
 
-def is_active(config: pytest.Config, name: str) -> bool:
+def _is_active(config: pytest.Config, name: str) -> bool:
     """Whether a module is a plug-in of this run. By its name as one nothing could be told: that depends on how it
     was loaded."""
     module = sys.modules.get(name)

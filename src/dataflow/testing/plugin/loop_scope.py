@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 import pytest
 
 from dataflow.testing.errors import NoEventLoop
-from dataflow.testing.plugin import is_active
+from dataflow.testing.plugin import PYTEST_ASYNCIO
 
 _LOOP_SCOPE = "_loop_scope"  # pytest-asyncio's name for it
-_PYTEST_ASYNCIO = "pytest_asyncio.plugin"
 _FOLLOWS = "_tdd_follows_test_loop"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -43,7 +42,7 @@ def following_test_loop(fixturedef: pytest.FixtureDef[Any], request: pytest.Fixt
 
         wrap = two_plugins.for_pytest_asyncio if by_pytest_asyncio else two_plugins.for_anyio
         fixturedef.func = wrap(fixturedef, request)  # type: ignore[misc]
-    elif not by_pytest_asyncio and not is_active(request.config, _PYTEST_ASYNCIO):
+    elif not by_pytest_asyncio and not request.config.stash[PYTEST_ASYNCIO]:
         raise not_active(request.node.nodeid, fixturedef.argname)
     try:
         yield
@@ -57,7 +56,7 @@ def is_ours(fixturedef: pytest.FixtureDef[Any]) -> bool:
 
 
 def is_run_by_pytest_asyncio(item: pytest.Item) -> bool:
-    return item.get_closest_marker("asyncio") is not None and is_active(item.config, _PYTEST_ASYNCIO)
+    return item.get_closest_marker("asyncio") is not None and item.config.stash[PYTEST_ASYNCIO]
 
 
 def _scope_of_test(request: pytest.FixtureRequest) -> str:
@@ -90,7 +89,7 @@ def _is_run_by_anyio(item: pytest.Item) -> bool:
 
 
 def _without_loop(item: pytest.Item, fixture: str) -> NoEventLoop:
-    if not is_active(item.config, _PYTEST_ASYNCIO):
+    if not item.config.stash[PYTEST_ASYNCIO]:
         return not_active(item.nodeid, fixture)
     return NoEventLoop(
         f"{item.nodeid}: {fixture} needs a test that runs in an event loop",
