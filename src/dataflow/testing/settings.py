@@ -51,6 +51,7 @@ class Settings:
     schema_command: str | None
     schema_files: tuple[str, ...]
     schema_timeout: float
+    django: bool
     database_env: tuple[str, ...]
     spares: int
     explain_reset: bool

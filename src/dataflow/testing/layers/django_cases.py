@@ -1,0 +1,81 @@
+"""`TransactionTestCase` with databases of its own: it gets them before it begins, and leaves them as they are.
+
+pytest-django's fixtures, live servers and asynchronous tests are all made from that class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Lending(Protocol):
+    """Who has the databases."""
+
+    def begin(self, case: Any) -> None: ...
+
+    def end(self) -> None: ...
+
+    def lends(self, alias: str) -> bool: ...
+
+
+@contextmanager
+def patched_cases(databases: Lending) -> Iterator[None]:
+    """Django has no other place for this: four methods of one class, as long as it lasts."""
+    from django.test import TransactionTestCase
+
+    names = ("_pre_setup", "_fixture_teardown", "_post_teardown", "_reset_sequences")
+    before = {name: TransactionTestCase.__dict__[name] for name in names}
+    for name, method in _methods(databases, before).items():
+        setattr(TransactionTestCase, name, method)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(TransactionTestCase, name, method)
+
+
+def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
+    from django.test import TestCase
+
+    def pre_setup(case: Any) -> None:
+        cls = case if isinstance(case, type) else type(case)
+        if issubclass(cls, TestCase):
+            databases.end()  # one that commits may have begun, and not run
+        else:
+            databases.begin(cls)
+        before["_pre_setup"].__get__(None if case is cls else case, cls)()
+
+    def fixture_teardown(case: Any) -> None:
+        """No flush of databases that are put back."""
+        names = case._databases_names(include_mirrors=False)
+        flushed = [alias for alias in names if not databases.lends(alias)]
+        if flushed == names:
+            before["_fixture_teardown"](case)
+        elif flushed:
+            case._databases_names = lambda **_: flushed
+            try:
+                before["_fixture_teardown"](case)
+            finally:
+                del case._databases_names
+
+    def post_teardown(case: Any) -> None:
+        try:
+            before["_post_teardown"](case)
+        finally:
+            if not isinstance(case, TestCase):
+                databases.end()
+
+    def reset_sequences(alias: str) -> None:
+        """They are as the migrations left them; set to 1 they would give ids that seed rows have."""
+        if not databases.lends(alias):
+            before["_reset_sequences"].__func__(alias)
+
+    is_classmethod = isinstance(before["_pre_setup"], classmethod)  # since Django 5.2
+    return {
+        "_pre_setup": classmethod(pre_setup) if is_classmethod else pre_setup,
+        "_fixture_teardown": fixture_teardown,
+        "_post_teardown": post_teardown,
+        "_reset_sequences": staticmethod(reset_sequences),
+    }
