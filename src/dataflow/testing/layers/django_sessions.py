@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ class Sessions:
 
 
 def _caller() -> str:
-    """File and line of the innermost code that is neither installed nor ours."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _THEIRS):
+    """File and line of the innermost code that is neither installed nor ours; where there is none, the thread:
+    asynchronous code runs what is synchronous in one of its own."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not any(part in frame.f_code.co_filename for part in _THEIRS):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"thread {threading.current_thread().name}"

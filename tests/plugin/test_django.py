@@ -1,0 +1,309 @@
+"""pytest-django on our server: what each of its ways to have a database does to the next test."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("pytest_django")
+
+from tests.plugin.django_project import DjangoProject  # noqa: E402
+
+
+@pytest.fixture
+def shop(project):
+    return DjangoProject(project)
+
+
+MIXED = """
+@pytest.mark.django_db
+def test_rolled_back():
+    clean()
+    Item.objects.create(name="a")
+    Item.objects.filter(name="seed").delete()
+
+def test_fixture(db):
+    clean()
+    Item.objects.create(name="a")
+
+@pytest.mark.parametrize("n", range(3))
+@pytest.mark.django_db(transaction=True)
+def test_commits(n):
+    clean()
+    assert Item.objects.create(name="a").id == 2
+    ContentType.objects.all().delete()
+    Item.objects.filter(name="seed").delete()
+    seen = []
+
+    def look():
+        seen.append(Item.objects.count())
+        connection.close()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+test_rolled_back_after_commits = test_rolled_back
+
+def test_transactional_fixture(transactional_db):
+    clean()
+    Item.objects.all().delete()
+
+class TestRolledBack(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        clean()
+        cls.item = Item.objects.create(name="of the class")
+
+    def test_one(self):
+        assert Item.objects.count() == 2
+        Item.objects.create(name="one")
+        with self.captureOnCommitCallbacks(execute=True) as callbacks:
+            transaction.on_commit(lambda: Post.objects.create(title="committed"))
+        assert len(callbacks) == Post.objects.count() == 1
+
+    test_two = test_one
+
+class TestCommits(TransactionTestCase):
+    reset_sequences = True
+    serialized_rollback = True
+
+    def setUp(self):
+        clean()
+
+    def test_one(self):
+        assert Item.objects.create(name="one").pk == 2
+        done = []
+        with transaction.atomic():
+            assert Item.objects.select_for_update().get(name="one")
+            transaction.on_commit(lambda: done.append(1))
+        assert done
+        assert len(list(Item.objects.iterator(chunk_size=1))) == 2
+
+    test_two = test_one
+
+def test_at_last(db):
+    clean()
+"""
+
+
+def test_each_test_finds_what_the_migrations_made(shop):
+    """Not in pytest-django's order, and so after each other in each order that matters."""
+    outcome = shop.run(MIXED)
+    outcome.assert_outcomes(passed=12)
+    outcome.assert_says("schema     Django's migrations; ", "databases  6 tests with a database")
+
+
+def test_workers_share_the_template_and_a_second_run_migrates_nothing(shop):
+    arguments = ("-p", "no:randomly", "-p", "no:rerunfailures", "-n", "2", "-s")
+    shop.only_here()
+    first = shop.run(MIXED, *arguments, plain=False)
+    first.assert_outcomes(passed=12).assert_says("schema Django's migrations; made in")
+    again = shop.run(MIXED, *arguments, plain=False)
+    again.assert_outcomes(passed=12).assert_says("schema Django's migrations; was there already")
+
+
+def test_in_any_order(shop):
+    """As pytest-randomly and pytest-xdist may have it: a rolled back test after one that commits."""
+    shop.conftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(items):
+            items.sort(key=lambda item: item.name[::-1])
+        """
+    )
+    shop.run(MIXED).assert_outcomes(passed=12)
+
+
+def test_a_live_server_and_the_test_see_each_other(shop):
+    shop.run(
+        """
+        import urllib.request
+
+        from django.test import LiveServerTestCase
+
+        def post(url):
+            with urllib.request.urlopen(url + "/items", data=b"name=posted") as response:
+                assert b"posted" in response.read()
+            assert Item.objects.get(name="posted").id == 2
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_it(live_server, n):
+            clean()
+            Post.objects.create(title="x")
+            post(live_server.url)
+
+        class TestLive(LiveServerTestCase):
+            def test_one(self):
+                clean()
+                post(self.live_server_url)
+
+            test_two = test_one
+        """
+    ).assert_outcomes(passed=4)
+
+
+def test_asynchronous_tests(shop):
+    """Their thread keeps a connection, which nobody but us closes."""
+    shop.run(
+        """
+        @pytest.mark.parametrize("n", range(3))
+        @pytest.mark.django_db(transaction=True)
+        async def test_it(n, async_client):
+            assert [item.name async for item in Item.objects.all()] == ["seed"]
+            await Item.objects.acreate(name="a")
+            response = await async_client.post("/items", {"name": "posted"})
+            assert response.json() == {"items": ["seed", "a", "posted"]}
+
+        class TestAsync(TestCase):
+            async def test_one(self):
+                assert await Item.objects.acount() == 1
+                await Item.objects.acreate(name="a")
+
+            test_two = test_one
+        """
+    ).assert_outcomes(passed=5).assert_says("3 tests with a database").assert_silent_about("left in the database")
+
+
+def test_a_rolled_back_test_with_a_second_connection_is_warned(shop):
+    """An asynchronous test, for example: what it writes is not rolled back."""
+    outcome = shop.run(
+        """
+        @pytest.mark.django_db
+        async def test_it():
+            assert await Item.objects.acount() == 1
+        """,
+        warnings_are_errors=False,
+    )
+    outcome.assert_outcomes(passed=1, warnings=1)
+    outcome.assert_says("test_it is rolled back, and opened a connection in another thread (thread ThreadPoolExecutor")
+    outcome.assert_says("mark the test django_db(transaction=True)")
+
+
+def test_a_connection_that_a_thread_keeps_is_told_with_its_line(shop):
+    outcome = shop.run(
+        """
+        stop = threading.Event()
+
+        def hold(ready):
+            Item.objects.count()
+            ready.set()
+            stop.wait()
+
+        @pytest.mark.django_db(transaction=True)
+        def test_it():
+            ready = threading.Event()
+            threading.Thread(target=hold, args=[ready], daemon=True).start()
+            ready.wait()
+            Item.objects.all().delete()
+
+        @pytest.mark.django_db(transaction=True)
+        def test_next():
+            clean()
+            stop.set()
+        """,
+        "--tdd-leaks=error",
+    )
+    outcome.assert_outcomes(passed=2, errors=1)
+    outcome.assert_says("1 session left in the database of test_it.py::test_it", "opened at test_it.py:2")
+
+
+def test_a_class_whose_tests_did_not_run_leaves_nothing(shop):
+    """Django prepares the first test with the class."""
+    shop.run(
+        """
+        class TestFirst(TransactionTestCase):
+            @classmethod
+            def setUpClass(cls):
+                super().setUpClass()
+                Item.objects.all().delete()
+                raise RuntimeError("no")
+
+            def test_one(self):
+                pass
+
+        class TestSecond(TransactionTestCase):
+            def test_one(self):
+                clean()
+        """,
+    ).assert_outcomes(passed=1, errors=1)
+
+
+def test_what_fails_in_a_test_that_commits_is_undone(shop):
+    outcome = shop.run(
+        """
+        @pytest.mark.django_db(transaction=True)
+        def test_fails():
+            Item.objects.all().delete()
+            transaction.set_autocommit(False)
+            Item.objects.create(name="open")
+            raise RuntimeError("on purpose")
+
+        class TestFails(TransactionTestCase):
+            def test_fails(self):
+                Item.objects.all().delete()
+                raise RuntimeError("on purpose")
+
+        def test_after(transactional_db):
+            clean()
+        """
+    )
+    outcome.assert_outcomes(passed=1, failed=2)
+
+
+def test_other_drivers_and_processes_find_the_database_of_a_test_that_commits(shop):
+    shop.run(
+        """
+        import psycopg
+
+        @pytest.mark.django_db(transaction=True)
+        def test_it(tdd_django):
+            Item.objects.create(name="from Django")
+            with tdd_django.lease().connect_psycopg() as other:
+                assert other.execute("SELECT count(*) FROM shop_item").fetchone() == (2,)
+
+        def test_rolled_back(tdd_django, db):
+            with pytest.raises(KeyError):
+                tdd_django.lease()
+        """
+    ).assert_outcomes(passed=2)
+
+
+def test_our_own_fixtures_have_the_same_tables(shop):
+    """Also before Django was asked for any, where pytest-django lets nobody connect."""
+    shop.run(
+        """
+        def test_database(tdd_database):
+            with tdd_database.connect_psycopg() as other:
+                assert other.execute("SELECT name FROM shop_item").fetchall() == [("seed",)]
+
+        async def test_context(tdd_test_context):
+            assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM shop_item") == 1
+
+        def test_not_asked_for():
+            with pytest.raises(RuntimeError, match="Database access not allowed"):
+                Item.objects.count()
+
+        def test_django(db):
+            clean()
+        """
+    ).assert_outcomes(passed=4)
+
+
+def test_the_budget_of_queries_counts_only_those_of_the_test(shop):
+    shop.run(
+        """
+        @pytest.mark.django_db(transaction=True)
+        def test_it(django_assert_num_queries, django_capture_on_commit_callbacks):
+            with django_assert_num_queries(1):
+                Item.objects.count()
+
+        def test_callbacks(db, django_capture_on_commit_callbacks):
+            with django_capture_on_commit_callbacks(execute=True) as callbacks:
+                transaction.on_commit(lambda: Item.objects.create(name="later"))
+            assert len(callbacks) == 1
+            assert Item.objects.count() == 2
+        """
+    ).assert_outcomes(passed=2)
