@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dataflow.testing.recipes.resources import TDDResourceManager
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
     from dataflow.testing.template.command import Command
+    from dataflow.testing.template.django import DjangoMigrations
     from dataflow.testing.template.files import SqlFiles
     from dataflow.testing.template.function import PythonFunction
     from dataflow.testing.template.steps import Steps
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Command",
     "DatabaseLease",
+    "DjangoMigrations",
     "PythonFunction",
     "SchemaTemplates",
     "SqlFiles",
@@ -99,6 +101,7 @@ _PLACES = {
     "SchemaTemplates": "recipes.schema_templates",
     "DatabaseLease": "lease.lease",
     "Command": "template.command",
+    "DjangoMigrations": "template.django",
     "SqlFiles": "template.files",
     "PythonFunction": "template.function",
     "Steps": "template.steps",
