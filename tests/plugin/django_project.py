@@ -108,7 +108,13 @@ class DjangoProject:
         self.file("news/migrations/0001_initial.py", table)
 
     def ini(self, **options: str) -> None:
-        given = {"asyncio_mode": "auto", "DJANGO_SETTINGS_MODULE": "project.settings", "pythonpath": ".", "tdd_django": "true", **options}
+        given = {
+            "asyncio_mode": "auto",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "pythonpath": ".",
+            "tdd_django": "true",
+            **options,
+        }
         self.project.ini(**{name: value for name, value in given.items() if value})
 
     def settings(self, more: str = "") -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("pytest_django")
-
-from tests.plugin.django_project import DjangoProject  # noqa: E402
+from tests.plugin.django_project import DjangoProject
 
 
 @pytest.fixture
@@ -178,7 +175,9 @@ def test_a_rolled_back_test_with_a_second_connection_is_warned(shop):
         warnings_are_errors=False,
     )
     outcome.assert_outcomes(passed=1, warnings=1)
-    outcome.assert_says("test_it is rolled back, and opened a connection in another thread (thread ThreadPoolExecutor")
+    outcome.assert_says(
+        "test_it is rolled back, and opened a connection in another thread (thread ThreadPoolExecutor"
+    )
     outcome.assert_says("mark the test django_db(transaction=True)")
 
 

@@ -1,12 +1,9 @@
-"""The migrations of a Django project as a schema source; its settings, and what is said when they are not right."""
+"""The migrations of a Django project as a schema source, its settings, and what is said if they are not right."""
 
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("pytest_django")
-
-from tests.plugin.django_project import SEED, DjangoProject  # noqa: E402
+from tests.plugin.django_project import SEED, DjangoProject
 
 MADE, THERE = "schema     Django's migrations; made in", "schema     Django's migrations; was there already"
 ONE = """
@@ -200,7 +197,7 @@ DATABASE_ROUTERS = ["project.routers.Router"]
 
 
 def test_several_databases(shop):
-    """Each by its own migrations, a mirror by those of another; one that is not PostgreSQL's is left to Django."""
+    """Each by its migrations, a mirror by those of another; one that is not PostgreSQL's is left to Django."""
     shop.settings(SEVERAL)
     shop.file(
         "project/routers.py",
@@ -261,8 +258,15 @@ def test_several_databases(shop):
 
 def test_the_settings_of_production_lead_nowhere(shop):
     """How its server is entered is left out; how a session behaves stays."""
-    options = {"sslmode": "verify-full", "service": "production", "isolation_level": 3, "options": "-c work_mem=8MB"}
-    shop.settings(f'DATABASES["default"] |= {{"OPTIONS": {options!r}, "CONN_MAX_AGE": 600, "PASSWORD": "secret"}}')
+    options = {
+        "sslmode": "verify-full",
+        "service": "production",
+        "isolation_level": 3,
+        "options": "-c work_mem=8MB",
+    }
+    shop.settings(
+        f'DATABASES["default"] |= {{"OPTIONS": {options!r}, "CONN_MAX_AGE": 600, "PASSWORD": "secret"}}'
+    )
     shop.run(
         """
         @pytest.mark.parametrize("n", range(2))
@@ -308,7 +312,9 @@ def test_rolled_back(db):
 def test_what_is_missing_is_told_before_any_test(shop):
     shop.run(ONE, "-p", "no:django").assert_says("tdd_django is on, and pytest-django is not active")
     shop.ini(DJANGO_SETTINGS_MODULE="")
-    shop.run(None).assert_says("tdd_django is on, and Django has no settings", "DJANGO_SETTINGS_MODULE = project.")
+    shop.run(None).assert_says(
+        "tdd_django is on, and Django has no settings", "DJANGO_SETTINGS_MODULE = project."
+    )
     shop.run(None, "--help").assert_says("--tdd-django")
     shop.ini(tdd_django="perhaps")
     shop.run(None).assert_says("ini option tdd_django", "true, 1, yes or on")
@@ -317,4 +323,6 @@ def test_what_is_missing_is_told_before_any_test(shop):
 def test_a_project_without_postgresql_is_told(shop):
     shop.settings('DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}')
     outcome = shop.run(ONE).assert_outcomes(errors=1)
-    outcome.assert_says("no database of Django's settings is PostgreSQL's (default has django.db.backends.sqlite3)")
+    outcome.assert_says(
+        "no database of Django's settings is PostgreSQL's (default has django.db.backends.sqlite3)"
+    )

@@ -1,8 +1,8 @@
 """Django's test databases, in the places of those that Django's test runner would make.
 
 Rollback tests (`TestCase`, `db`) work in a copy of the template that belongs to the process, in Django's own
-transactions. Each that commits (`TransactionTestCase`, `transactional_db`) has a database lent to it, which is put
-back afterwards from the write-ahead log; nothing is flushed. Django finds either by its settings, which are
+transactions. Each that commits (`TransactionTestCase`, `transactional_db`) has a database lent to it, which is
+put back afterwards from the write-ahead log; nothing is flushed. Django finds either by its settings, which are
 changed in place.
 """
 
@@ -47,8 +47,8 @@ def django_schema(settings: Settings, root: Path) -> SchemaSource:
 class _Place:
     """One database of Django's settings.
 
-    :ivar rollback: where rollback tests work. :ivar aliases: all that lead there: itself, mirrors, and others with
-        the same address. :ivar source: of further copies.
+    :ivar rollback: where rollback tests work. :ivar aliases: all that lead there: itself, mirrors, and others
+        with the same address. :ivar source: of further copies.
     """
 
     source: SchemaSource

@@ -34,9 +34,7 @@ class Sessions:
     :param stray: is told of a session that another thread opens elsewhere: name of the database, source line.
     """
 
-    def __init__(
-        self, lease: Callable[[str], DatabaseLease | None], stray: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, lease: Callable[[str], DatabaseLease | None], stray: Callable[[str, str], None]) -> None:
         self._lease = lease
         self._stray = stray
         self._main = threading.get_ident()

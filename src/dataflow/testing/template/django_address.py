@@ -12,7 +12,9 @@ from dataflow.testing.template.session import libpq_arguments
 # Of OPTIONS, what says where a server is and how it is entered: that of production is not ours. The rest says how
 # a session behaves (pool, isolation_level, server_side_binding …), and stays.
 _HOW_TO_ENTER = ("ssl", "gss", "krb", "channel_binding", "require", "target_session_attrs", "load_balance_hosts")
-_WHERE = frozenset({"service", "servicefile", "passfile", "host", "hostaddr", "port", "user", "password", "dbname"})
+_WHERE = frozenset(
+    {"service", "servicefile", "passfile", "host", "hostaddr", "port", "user", "password", "dbname"}
+)
 _KEYS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
 

@@ -62,7 +62,11 @@ def parts(alias: str) -> Iterator[bytes]:
         yield from named_contents(_fixtures(Path(app.path) / "fixtures"))
     for folder in settings.FIXTURE_DIRS:
         yield from named_contents(_files(Path(folder)))
-    for thing in (*map(type, router.routers), *_receivers(signals.pre_migrate), *_receivers(signals.post_migrate)):
+    for thing in (
+        *map(type, router.routers),
+        *_receivers(signals.pre_migrate),
+        *_receivers(signals.post_migrate),
+    ):
         yield from _code(thing)
 
 
