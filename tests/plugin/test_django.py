@@ -306,3 +306,69 @@ def test_the_budget_of_queries_counts_only_those_of_the_test(shop):
             assert Item.objects.count() == 2
         """
     ).assert_outcomes(passed=2)
+
+
+def test_fixtures_and_available_apps_of_a_test_case(shop):
+    shop.file("shop/fixtures/more.json", '[{"model": "shop.item", "pk": 7, "fields": {"name": "loaded"}}]')
+    shop.run(
+        """
+        class TestLoaded(TransactionTestCase):
+            fixtures = ["more.json"]
+
+            def test_one(self):
+                assert Item.objects.get(pk=7).name == "loaded"
+                Item.objects.all().delete()
+
+            test_two = test_one
+
+        class TestAvailable(TransactionTestCase):
+            available_apps = ["django.contrib.contenttypes", "django.contrib.auth", "shop"]
+
+            def test_one(self):
+                assert Item.objects.get().name == "seed"
+                Item.objects.all().delete()
+
+            test_two = test_one
+
+        @pytest.mark.django_db(transaction=True)
+        def test_others():
+            clean()
+        """
+    ).assert_outcomes(passed=5)
+
+
+def test_a_changed_schema_does_not_stay(shop):
+    outcome = shop.run(
+        """
+        @pytest.mark.parametrize("n", range(2))
+        @pytest.mark.django_db(transaction=True)
+        def test_changes(n):
+            clean()
+            with connection.schema_editor() as editor:
+                editor.delete_model(Post)
+
+        @pytest.mark.tdd(isolation="fresh")
+        @pytest.mark.django_db(transaction=True)
+        def test_fresh():
+            clean()
+        """
+    )
+    outcome.assert_outcomes(passed=3).assert_says("1 asked for a fresh copy")
+
+
+def test_an_overridden_set_up_that_asks_for_nothing_is_left_alone(shop):
+    """A project that has its own database, for whatever reason."""
+    shop.settings('DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}')
+    shop.conftest(
+        """
+        import pytest
+        from django.core.management import call_command
+
+        @pytest.fixture(scope="session")
+        def django_db_setup(django_db_blocker):
+            with django_db_blocker.unblock():
+                call_command("migrate", verbosity=0)
+        """
+    )
+    outcome = shop.run("def test_it(db):\n    assert Item.objects.get().name == 'seed'")
+    outcome.assert_outcomes(passed=1).assert_silent_about("DataFlow TDD")
