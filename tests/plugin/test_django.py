@@ -171,10 +171,17 @@ def test_a_rolled_back_test_with_a_second_connection_is_warned(shop):
         @pytest.mark.django_db
         async def test_it():
             assert await Item.objects.acount() == 1
+
+        @pytest.mark.django_db(transaction=True)
+        async def test_commits():
+            await Item.objects.all().adelete()
+
+        def test_rolled_back(db):
+            clean()
         """,
         warnings_are_errors=False,
     )
-    outcome.assert_outcomes(passed=1, warnings=1)
+    outcome.assert_outcomes(passed=3, warnings=1)
     outcome.assert_says(
         "test_it is rolled back, and opened a connection in another thread (thread ThreadPoolExecutor"
     )
@@ -372,3 +379,23 @@ def test_an_overridden_set_up_that_asks_for_nothing_is_left_alone(shop):
     )
     outcome = shop.run("def test_it(db):\n    assert Item.objects.get().name == 'seed'")
     outcome.assert_outcomes(passed=1).assert_silent_about("DataFlow TDD")
+
+
+def test_nothing_is_flushed(shop):
+    """A flush sends post_migrate."""
+    shop.run(
+        """
+        from django.db.models.signals import post_migrate
+
+        @pytest.mark.parametrize("n", range(2))
+        @pytest.mark.django_db(transaction=True)
+        def test_it(n):
+            post_migrate.connect(note, weak=False)
+            assert not sent
+
+        def note(**kwargs):
+            sent.append(1)
+
+        sent = []
+        """
+    ).assert_outcomes(passed=2)

@@ -149,6 +149,7 @@ class DjangoDatabases:
         if not self._settle:
             return
         self._settle = False
+        self._sessions.close()
         for place in self._places.values():
             for alias in place.aliases:
                 let_go(alias)
@@ -162,6 +163,7 @@ class DjangoDatabases:
         :raises ServerError: there are none.
         """
         self.end()  # an earlier one may have begun, and not run
+        self._sessions.close()  # they would go on where rolled back tests work
         test_id = self._who() or case.__qualname__
         aliases = case._databases_names(include_mirrors=True)
         self.settle()
@@ -183,12 +185,11 @@ class DjangoDatabases:
             return
         held, self._held = self._held, {}
         self._sessions.close()
-        for primary, lease in held.items():
+        for primary in held:
             place = self._places[primary]
             for alias in place.aliases:
                 let_go(alias)
-            if lease.dsn != place.rollback.dsn:
-                self._point(place, place.rollback)
+            self._point(place, place.rollback)
         _forget_rows()
         with ExitStack() as stack:
             for lease in held.values():

@@ -66,8 +66,8 @@ class Sessions:
     def _opened(self, connection: Any, **_: Any) -> None:
         name = connection.settings_dict["NAME"]
         elsewhere = threading.get_ident() != self._main
+        self._others = self._others or elsewhere
         if (lease := self._lease(name)) is not None:
-            self._others = self._others or elsewhere
             lease.note_opened(connection.connection.info.backend_pid, _caller())
         elif elsewhere:
             self._stray(name, _caller())
