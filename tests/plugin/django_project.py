@@ -79,6 +79,8 @@ def clean():
     assert not Post.objects.exists()
     assert ContentType.objects.filter(app_label="shop").count() == 1
     assert Permission.objects.filter(content_type__app_label="shop").count() == 4
+    remembered = ContentType.objects.get_for_model(Item)
+    assert ContentType.objects.filter(pk=remembered.pk).exists()
 """
 
 

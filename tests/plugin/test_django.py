@@ -11,6 +11,13 @@ def shop(project):
     return DjangoProject(project)
 
 
+ORDER = """
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: {key})
+"""
 MIXED = """
 @pytest.mark.django_db
 def test_rolled_back():
@@ -28,6 +35,8 @@ def test_commits(n):
     clean()
     assert Item.objects.create(name="a").id == 2
     ContentType.objects.all().delete()
+    ContentType.objects.clear_cache()
+    ContentType.objects.get_for_model(Item)  # made anew, and remembered by Django
     Item.objects.filter(name="seed").delete()
     seen = []
 
@@ -102,15 +111,7 @@ def test_workers_share_the_template_and_a_second_run_migrates_nothing(shop):
 
 def test_in_any_order(shop):
     """As pytest-randomly and pytest-xdist may have it: a rolled back test after one that commits."""
-    shop.conftest(
-        """
-        import pytest
-
-        @pytest.hookimpl(trylast=True)
-        def pytest_collection_modifyitems(items):
-            items.sort(key=lambda item: item.name[::-1])
-        """
-    )
+    shop.conftest(ORDER.format(key="item.name[::-1]"))
     shop.run(MIXED).assert_outcomes(passed=12)
 
 
@@ -218,6 +219,7 @@ def test_a_connection_that_a_thread_keeps_is_told_with_its_line(shop):
 
 def test_a_class_whose_tests_did_not_run_leaves_nothing(shop):
     """Django prepares the first test with the class."""
+    shop.conftest(ORDER.format(key="item.name"))
     shop.run(
         """
         class TestFirst(TransactionTestCase):
@@ -227,11 +229,11 @@ def test_a_class_whose_tests_did_not_run_leaves_nothing(shop):
                 Item.objects.all().delete()
                 raise RuntimeError("no")
 
-            def test_one(self):
+            def test_1(self):
                 pass
 
-        class TestSecond(TransactionTestCase):
-            def test_one(self):
+        class TestSecond(TestCase):
+            def test_2(self):
                 clean()
         """,
     ).assert_outcomes(passed=1, errors=1)
@@ -278,7 +280,8 @@ def test_other_drivers_and_processes_find_the_database_of_a_test_that_commits(sh
 
 
 def test_our_own_fixtures_have_the_same_tables(shop):
-    """Also before Django was asked for any, where pytest-django lets nobody connect."""
+    """Also where Django was asked for none, and pytest-django lets nobody connect."""
+    shop.only_here()
     shop.run(
         """
         def test_database(tdd_database):
@@ -291,11 +294,8 @@ def test_our_own_fixtures_have_the_same_tables(shop):
         def test_not_asked_for():
             with pytest.raises(RuntimeError, match="Database access not allowed"):
                 Item.objects.count()
-
-        def test_django(db):
-            clean()
         """
-    ).assert_outcomes(passed=4)
+    ).assert_outcomes(passed=3)
 
 
 def test_the_budget_of_queries_counts_only_those_of_the_test(shop):

@@ -162,19 +162,23 @@ class DjangoDatabases:
 
         :raises ServerError: there are none.
         """
-        self.end()  # an earlier one may have begun, and not run
+        self.end()  # an earlier one may not have run
         self._sessions.close()  # they would go on where rolled back tests work
         test_id = self._who() or case.__qualname__
         aliases = case._databases_names(include_mirrors=True)
         self.settle()
-        for primary in dict.fromkeys(self._primary(alias) for alias in aliases if self.has(alias)):
-            place = self._places[primary]
-            for alias in place.aliases:
-                let_go(alias)
-            fresh = self._runtime.isolation == "fresh"
-            lease = self._runtime.lend_database(test_id, source=place.source, fresh=fresh)
-            self._held[primary] = lease
-            self._point(place, lease)
+        try:
+            for primary in dict.fromkeys(self._primary(alias) for alias in aliases if self.has(alias)):
+                place = self._places[primary]
+                for alias in place.aliases:
+                    let_go(alias)
+                fresh = self._runtime.isolation == "fresh"
+                lease = self._runtime.lend_database(test_id, source=place.source, fresh=fresh)
+                self._held[primary] = lease
+                self._point(place, lease)
+        except BaseException:
+            self.end()
+            raise
 
     def end(self) -> None:
         """Take back what a test that commits had. Idempotent.

@@ -22,28 +22,34 @@ class Lending(Protocol):
 
 @contextmanager
 def patched_cases(databases: Lending) -> Iterator[None]:
-    """Django has no other place for this: four methods of one class, as long as it lasts."""
-    from django.test import TransactionTestCase
+    """Django has no other place for this: five methods of one class, as long as it lasts."""
+    from django.test import SimpleTestCase, TransactionTestCase
 
-    names = ("_pre_setup", "_fixture_teardown", "_post_teardown", "_reset_sequences")
-    before = {name: TransactionTestCase.__dict__[name] for name in names}
+    names = ("setUpClass", "_pre_setup", "_fixture_teardown", "_post_teardown", "_reset_sequences")
+    own = {name: vars(TransactionTestCase)[name] for name in names if name in vars(TransactionTestCase)}
+    before = {name: own.get(name) or vars(SimpleTestCase)[name] for name in names}
     for name, method in _methods(databases, before).items():
         setattr(TransactionTestCase, name, method)
     try:
         yield
     finally:
-        for name, method in before.items():
-            setattr(TransactionTestCase, name, method)
+        for name in names:
+            if name in own:
+                setattr(TransactionTestCase, name, own[name])
+            else:
+                delattr(TransactionTestCase, name)
 
 
 def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
     from django.test import TestCase
 
+    def set_up_class(cls: Any) -> None:
+        databases.end()  # since Django 5.2 a class begins its first test, which may not have run
+        before["setUpClass"].__get__(None, cls)()
+
     def pre_setup(case: Any) -> None:
         cls = case if isinstance(case, type) else type(case)
-        if issubclass(cls, TestCase):
-            databases.end()  # one that commits may have begun, and not run
-        else:
+        if not issubclass(cls, TestCase):
             databases.begin(cls)
         before["_pre_setup"].__get__(None if case is cls else case, cls)()
 
@@ -74,6 +80,7 @@ def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
 
     is_classmethod = isinstance(before["_pre_setup"], classmethod)  # since Django 5.2
     return {
+        "setUpClass": classmethod(set_up_class),
         "_pre_setup": classmethod(pre_setup) if is_classmethod else pre_setup,
         "_fixture_teardown": fixture_teardown,
         "_post_teardown": post_teardown,
