@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.databases.server import ROLLBACK
-from dataflow.testing.errors import SettingsError
+from dataflow.testing.errors import ContextError, SettingsError
 from dataflow.testing.layers.django_cases import patched_cases
 from dataflow.testing.layers.django_sessions import Sessions, let_go
 from dataflow.testing.template.configured import configured_schema
@@ -111,9 +111,16 @@ class DjangoDatabases:
     def lease(self, alias: str = DEFAULT) -> DatabaseLease:
         """The database of a test that commits, for code that is not Django's: another process or driver.
 
-        :raises KeyError: no such test is running, or it did not ask for this database.
+        :raises ContextError: no such test is running, or it did not ask for this database.
         """
-        return self._held[self._primary(alias)]
+        lease = self._held.get(self._primary(alias))
+        if lease is None:
+            raise ContextError(
+                f"{self._who() or 'what runs now'} has no database {alias!r} of its own",
+                cause="it is no test that commits, or its `databases` do not name this one",
+                remedy="mark it django_db(transaction=True), or make it a TransactionTestCase; ask in the test",
+            )
+        return lease
 
     def make(self, alias: str) -> str:
         """The database of rollback tests; its name.
@@ -130,8 +137,9 @@ class DjangoDatabases:
         """Django takes an alias for another way to a database. :param of: the settings of that."""
         from django.db import connections
 
-        primary = next(name for name in self._places if connections[name].settings_dict is of)
-        self._join(alias, primary)
+        made = (name for name in self._places if connections[name].settings_dict is of)
+        if (primary := next(made, None)) is not None:  # or no test asks for either
+            self._join(alias, primary)
 
     def restore(self, alias: str) -> None:
         """The alias leads where the project's settings say."""

@@ -53,6 +53,23 @@ def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
             databases.begin(cls)
         before["_pre_setup"].__get__(None if case is cls else case, cls)()
 
+    def post_teardown(case: Any) -> None:
+        try:
+            before["_post_teardown"](case)
+        finally:
+            if not isinstance(case, TestCase):
+                databases.end()
+
+    is_classmethod = isinstance(before["_pre_setup"], classmethod)  # since Django 5.2
+    return {
+        "setUpClass": classmethod(set_up_class),
+        "_pre_setup": classmethod(pre_setup) if is_classmethod else pre_setup,
+        "_post_teardown": post_teardown,
+        **_methods_that_undo(databases, before),
+    }
+
+
+def _methods_that_undo(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
     def fixture_teardown(case: Any) -> None:
         """No flush of databases that are put back."""
         names = case._databases_names(include_mirrors=False)
@@ -66,23 +83,9 @@ def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
             finally:
                 del case._databases_names
 
-    def post_teardown(case: Any) -> None:
-        try:
-            before["_post_teardown"](case)
-        finally:
-            if not isinstance(case, TestCase):
-                databases.end()
-
     def reset_sequences(alias: str) -> None:
         """They are as the migrations left them; set to 1 they would give ids that seed rows have."""
         if not databases.lends(alias):
             before["_reset_sequences"].__func__(alias)
 
-    is_classmethod = isinstance(before["_pre_setup"], classmethod)  # since Django 5.2
-    return {
-        "setUpClass": classmethod(set_up_class),
-        "_pre_setup": classmethod(pre_setup) if is_classmethod else pre_setup,
-        "_fixture_teardown": fixture_teardown,
-        "_post_teardown": post_teardown,
-        "_reset_sequences": staticmethod(reset_sequences),
-    }
+    return {"_fixture_teardown": fixture_teardown, "_reset_sequences": staticmethod(reset_sequences)}
