@@ -58,16 +58,25 @@ def register(config: pytest.Config, run: Run) -> None:
 class Overridden:
     """A project that overrides `django_db_setup`, as pytest-django's pages advise, puts rows of its own there."""
 
+    def __init__(self) -> None:
+        self._within = 0  # definitions of that fixture that are under way: one asks for the next
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        result = yield
-        if fixturedef.argname == _SETUP and not fixturedef.func.__module__.startswith(
-            ("pytest_django.", "dataflow.testing.")
-        ):
+        if fixturedef.argname != _SETUP:
+            return (yield)
+        self._within += 1
+        try:
+            result = yield
+        finally:
+            self._within -= 1
+        if not self._within:
+            # Once in a run; fixtures of each test are not to pay for it.
+            request.config.pluginmanager.unregister(self)
             databases = request.config.stash.get(DATABASES, None)
-            if databases is not None:
+            if databases is not None and not fixturedef.func.__module__.startswith("dataflow.testing."):
                 databases.settle_later()
                 if any(map(_commits, request.session.items)):
                     databases.settle()
