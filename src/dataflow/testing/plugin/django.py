@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DATABASES: pytest.StashKey[DjangoDatabases] = pytest.StashKey()
 _SETUP = "django_db_setup"
+_NOT_OF_THE_PROJECT = ("pytest_django.", "dataflow.testing.")
 _OPTION = "tdd_django, --tdd-django, DATAFLOW_TDD_DJANGO"
 
 
@@ -59,27 +60,24 @@ class Overridden:
     """A project that overrides `django_db_setup`, as pytest-django's pages advise, puts rows of its own there."""
 
     def __init__(self) -> None:
-        self._within = 0  # definitions of that fixture that are under way: one asks for the next
+        self._seen = False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
         if fixturedef.argname != _SETUP:
+            if self._seen and fixturedef.scope == "function":
+                # It is set up, in all its definitions; fixtures of each test are not to pay for this.
+                request.config.pluginmanager.unregister(self)
             return (yield)
-        self._within += 1
-        try:
-            result = yield
-        finally:
-            self._within -= 1
-        if not self._within:
-            # Once in a run; fixtures of each test are not to pay for it.
-            request.config.pluginmanager.unregister(self)
-            databases = request.config.stash.get(DATABASES, None)
-            if databases is not None and not fixturedef.func.__module__.startswith("dataflow.testing."):
-                databases.settle_later()
-                if any(map(_commits, request.session.items)):
-                    databases.settle()
+        result = yield
+        self._seen = True
+        databases = request.config.stash.get(DATABASES, None)
+        if databases is not None and not fixturedef.func.__module__.startswith(_NOT_OF_THE_PROJECT):
+            databases.settle_later()
+            if any(map(_commits, request.session.items)):
+                databases.settle()
         return result
 
 
