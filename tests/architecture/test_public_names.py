@@ -73,11 +73,13 @@ def test_an_unknown_name_fails_as_any_module_does() -> None:
         "template.files",
         "template.function",
         "template.command",
+        "template.django",
     ],
 )
 def test_importing_costs_no_event_loop_no_driver_and_no_pytest(name: str) -> None:
     """Looked at in sys.modules, never in milliseconds."""
-    heavy = {"asyncio", "asyncpg", "psycopg", "psutil", "platformdirs", "pytest", "_pytest", "pytest_asyncio"}
+    drivers = {"asyncpg", "django", "psycopg"}
+    heavy = drivers | {"asyncio", "psutil", "platformdirs", "pytest", "_pytest", "pytest_asyncio"}
     assert loaded_after(f"import dataflow.testing.{name}") & heavy == set()
 
 

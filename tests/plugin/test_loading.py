@@ -133,8 +133,9 @@ UNUSED = """
     import sys
 
     def test_nothing_of_ours_is_loaded():
-        heavy = ("asyncio", "asyncpg", "psycopg", "psutil", "dataflow.testing.server",
-                 "dataflow.testing.isolation", "dataflow.testing.report", "dataflow.testing.settings")
+        heavy = ("asyncio", "asyncpg", "django", "psycopg", "psutil", "dataflow.testing.server",
+                 "dataflow.testing.isolation", "dataflow.testing.report", "dataflow.testing.settings",
+                 "dataflow.testing.layers", "dataflow.testing.plugin.django")
         assert [name for name in heavy if name in sys.modules] == []
 """
 

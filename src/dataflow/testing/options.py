@@ -279,6 +279,13 @@ OPTIONS: tuple[Option, ...] = (
         default=120.0,
     ),
     Option(
+        "django",
+        "DATAFLOW_TDD_DJANGO",
+        "true: pytest-django's databases are here, made by the project's migrations and put back after each test",
+        parse_bool,
+        default=False,
+    ),
+    Option(
         "database_env",
         "DATAFLOW_TDD_DATABASE_ENV",
         "environment variables (DATABASE_URL) that hold the URL of tdd_database during its test",

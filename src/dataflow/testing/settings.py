@@ -53,6 +53,7 @@ class Settings:
     schema_alembic: str | None
     schema_files: tuple[str, ...]
     schema_timeout: float
+    django: bool
     database_env: tuple[str, ...]
     spares: int
     explain_reset: bool

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
     from dataflow.testing.template.alembic import AlembicMigrations
     from dataflow.testing.template.command import Command
+    from dataflow.testing.template.django import DjangoMigrations
     from dataflow.testing.template.files import SqlFiles
     from dataflow.testing.template.function import PythonFunction
     from dataflow.testing.template.steps import Steps
@@ -46,6 +47,7 @@ __all__ = [
     "AlembicMigrations",
     "Command",
     "DatabaseLease",
+    "DjangoMigrations",
     "PythonFunction",
     "SchemaTemplates",
     "SqlFiles",
@@ -102,6 +104,7 @@ _PLACES = {
     "DatabaseLease": "lease.lease",
     "AlembicMigrations": "template.alembic",
     "Command": "template.command",
+    "DjangoMigrations": "template.django",
     "SqlFiles": "template.files",
     "PythonFunction": "template.function",
     "Steps": "template.steps",

@@ -80,6 +80,18 @@ class Databases:
             self._lent[lease] = broker, (perf_counter() - started) * 1e3, fresh
             return lease
 
+    def as_left(self, lease: DatabaseLease) -> SchemaSource:
+        """A source of databases as this one is now. Nobody may enter it from now on, and it is kept.
+
+        :raises ServerError: somebody is in it who does not go.
+        """
+        from dataflow.testing.template.left import AsLeft, settle
+
+        with self._one_at_a_time:
+            settle(self._admin, lease.name, self._settings.schema_timeout)
+            source = next(known for known, broker in self._known.values() if lease in broker.leases)
+            return AsLeft(lease.name, source)
+
     def take_back(self, lease: DatabaseLease) -> DatabaseReturned | None:
         """Make the database ready for the next test; None when it was taken back before, or is our parent's."""
         if self._pid != os.getpid():
@@ -139,8 +151,12 @@ class Databases:
                 self._store = None
 
     def _template(self, source: SchemaSource) -> str | None:
+        from dataflow.testing.template.left import AsLeft
+
         if source is EMPTY:
             return None
+        if isinstance(source, AsLeft):
+            return source.name
         if self._store is None:
             self._store = TemplateStore(self._admin, self._user)
         template = self._ensure(self._store, source)

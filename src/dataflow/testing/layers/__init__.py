@@ -1,4 +1,5 @@
-"""Data layers on top of a test's connections, one module for each library; none is imported before it is used.
+"""The data layers that applications use, one library each; none is imported before it is used.
 
-They know of a test only how it opens a connection; who begins and ends tests is in `isolation`.
+How their connections come to the databases of tests. Who begins and ends tests is in `isolation`; the side of
+pytest is in the plugin.
 """

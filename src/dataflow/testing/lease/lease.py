@@ -118,6 +118,10 @@ class DatabaseLease:
         self._opened[connection.info.backend_pid] = where
         return connection
 
+    def note_opened(self, pid: int, where: str) -> None:
+        """Another way than `connect` opened a session in it. :param where: the source line."""
+        self._opened[pid] = where
+
     def opened_at(self, pid: int) -> str | None:
         """The source line that opened the session of this process id, if it was opened here."""
         return self._opened.get(pid)

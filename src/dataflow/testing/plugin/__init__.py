@@ -6,6 +6,7 @@ Fixtures come in with `pytest_configure`; event loop and driver only when a test
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run = Run(config, runtime)
     config.pluginmanager.register(run, "dataflow-tdd-run")
     _register_fixtures(config)
+    if _may_want_django(config):
+        from dataflow.testing.plugin.django import register
+
+        register(config, run)
     if config.pluginmanager.hasplugin("xdist"):
         from dataflow.testing.plugin.xdist import Merging
 
@@ -78,6 +83,12 @@ def _register_fixtures(config: pytest.Config) -> None:
     else:
         from dataflow.testing.plugin import no_async_fixtures as module  # type: ignore[no-redef]
     config.pluginmanager.register(module, "dataflow-tdd-async-fixtures")
+
+
+def _may_want_django(config: pytest.Config) -> bool:
+    """Whether anybody says anything of it; what, is read by those who can."""
+    option = next(option for option in OPTIONS if option.name == "django")
+    return any((config.getoption(option.ini), os.environ.get(option.environment), config.getini(option.ini)))
 
 
 def _is_active(config: pytest.Config, name: str) -> bool:

@@ -73,6 +73,10 @@ class Run:
 
             warn(EscapeWarning(str(event)), self._item)
 
+    def test_id(self) -> str | None:
+        """The test that is set up, runs, or is torn down now."""
+        return self._item.nodeid if self._item is not None else None
+
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
         if self._wide_fixtures:
