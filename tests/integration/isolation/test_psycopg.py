@@ -72,7 +72,8 @@ async def test_transactions_that_begin_by_themselves(tdd, place):
 
 async def test_rows_in_and_out_in_bulk(place):
     context = place.begin("bulk")
-    connection = context.connection
+    context.connect()
+    connection = context.connection  # its names are not those of the session
     with connection.cursor() as cursor:
         with cursor.copy("COPY item FROM STDIN") as copy:
             for number in range(100_000):

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.sandbox.session import Client, Session
+from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.session import Session
 from dataflow.testing.server.protocol import TEST_ROLE
 
 _READY = b"Z\0\0\0\5"

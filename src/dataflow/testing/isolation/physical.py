@@ -10,7 +10,8 @@ import asyncpg
 
 from dataflow.testing.isolation.relay import CancelsItsOwn, Relay
 from dataflow.testing.sandbox.answer import Answer
-from dataflow.testing.sandbox.session import Client, Session
+from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.session import Session
 
 # Seconds that a server gets to acknowledge a cancelled statement.
 SETTLE_S = 5.0

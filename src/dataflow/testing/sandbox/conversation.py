@@ -61,7 +61,8 @@ class Driver:
     :ivar prefix: of its names in the session, where others may have the same.
     :ivar prepared: what it has prepared there, by these names.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
-        :ivar portals: likewise. :ivar skipping: what it sends is dropped, up to the end of its exchange.
+        :ivar portals: likewise. :ivar bound: names of all portals; cursors that SQL declares are none of them.
+    :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
 
     deliver: Callable[[bytes], None]
@@ -70,6 +71,7 @@ class Driver:
     incoming: bytearray = field(default_factory=bytearray)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
+    bound: set[bytes] = field(default_factory=set)
     skipping: bool = False
     prefix: bytes = b""
     prepared: set[bytes] = field(default_factory=set)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
     ENDS,
     Awaited,
@@ -19,7 +20,6 @@ from dataflow.testing.sandbox.conversation import (
     Mark,
     joined,
     released,
-    skip,
 )
 from dataflow.testing.sandbox.forwarding import forward, sync
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
@@ -27,7 +27,6 @@ from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 _ASYNCHRONOUS = b"NSA"
 _COPY_DATA = b"dcf"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
-_TURN_HINT = 'they share one session; end it first, or mark the test tdd(isolation="database")'
 _AS_IT_IS = State(explicit=True)
 _NOTICE, _ERROR, _READY, _COMPLETE = b"NEZC"
 _COPY_IN = b"GW"
@@ -39,46 +38,6 @@ def _nothing() -> None:
 
 def _unheard(_said: bytes) -> None:
     """Of what is said to a driver that went away."""
-
-
-class Client:
-    """The end of a driver."""
-
-    def __init__(self, session: Session, driver: Driver) -> None:
-        self._session = session
-        self._driver = driver
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """What the driver sends."""
-        self._driver.incoming += data
-        if self._driver.skipping:
-            skip(self._driver)
-        self._session.work()
-
-    @property
-    def waits(self) -> bool:
-        """For its turn: others are at work."""
-        return bool(self._driver.incoming)
-
-    @property
-    def at_work(self) -> bool:
-        """What the server does now is its."""
-        return self._session.works_for(self._driver)
-
-    def refuse_turn(self, text: str) -> None:
-        """Let it wait no longer: another driver is in a transaction, as `text` says."""
-        self.refuse(wire.error("55P03", text, _TURN_HINT))
-
-    def refuse(self, error: bytes) -> None:
-        """Let it wait no longer: it is told that its statement failed."""
-        driver = self._driver
-        driver.deliver(error)
-        driver.skipping = True
-        skip(driver)
-
-    def close(self) -> None:
-        """It went away; its transaction is undone."""
-        self._session.left(self._driver)
 
 
 class Session:
@@ -122,6 +81,12 @@ class Session:
 
     def works_for(self, driver: Driver) -> bool:
         return self._exchange is not None and self._exchange.driver is driver
+
+    def rival(self, driver: Driver) -> Driver | None:
+        """Another one that is at work, or in a transaction."""
+        if self._exchange is not None:
+            return None if self._exchange.driver is driver else self._exchange.driver
+        return next((other for other in self._drivers if other is not driver and other.state.explicit), None)
 
     @property
     def busy(self) -> bool:

@@ -1,0 +1,57 @@
+"""The end of a driver: what it sends goes in here, and whether it has to wait for others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.conversation import Driver, skip
+
+if TYPE_CHECKING:
+    from dataflow.testing.sandbox.session import Session
+
+_TURN_HINT = 'they share one session; end it first, or mark the test tdd(isolation="database")'
+
+
+class Client:
+    """The end of a driver."""
+
+    def __init__(self, session: Session, driver: Driver) -> None:
+        self._session = session
+        self._driver = driver
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """What the driver sends."""
+        self._driver.incoming += data
+        if self._driver.skipping:
+            skip(self._driver)
+        self._session.work()
+
+    @property
+    def waits(self) -> bool:
+        """For its turn: others are at work."""
+        return bool(self._driver.incoming) and self._session.rival(self._driver) is not None
+
+    def waits_for(self, other: Client) -> bool:
+        """It is that one's turn."""
+        return bool(self._driver.incoming) and self._session.rival(self._driver) is other._driver
+
+    @property
+    def at_work(self) -> bool:
+        """What the server does now is its."""
+        return self._session.works_for(self._driver)
+
+    def refuse_turn(self, text: str) -> None:
+        """Let it wait no longer: another driver is in a transaction, as `text` says."""
+        self.refuse(wire.error("55P03", text, _TURN_HINT))
+
+    def refuse(self, error: bytes) -> None:
+        """Let it wait no longer: it is told that its statement failed."""
+        driver = self._driver
+        driver.deliver(error)
+        driver.skipping = True
+        skip(driver)
+
+    def close(self) -> None:
+        """It went away; its transaction is undone."""
+        self._session.left(self._driver)
