@@ -21,7 +21,7 @@ def wants_database(item: pytest.Item) -> bool:
     marker = item.get_closest_marker(MARKER)
     return (
         marker is not None
-        and "tdd_test_context" in fixtures
+        and ("tdd_test_context" in fixtures or "tdd_psycopg" in fixtures)
         and marker.kwargs.get("isolation", ROLLBACK) != ROLLBACK
     )
 

@@ -16,7 +16,7 @@ import pytest
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
 from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
-from dataflow.testing.plugin.schema import Schemas
+from dataflow.testing.plugin.schema import Schemas, wants_tables
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
 
@@ -109,7 +109,7 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
-            if not wide and follow_test_loop(fixturedef, request):
+            if not wide and (follow_test_loop(fixturedef, request) or wants_tables(fixturedef)):
                 self._prepare(fixturedef, request)
             return (yield)
         except TDDModeDisabled as error:
