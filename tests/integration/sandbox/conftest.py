@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
-import psycopg
 import pytest
 
+import psycopg
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.session import Session
@@ -128,7 +128,7 @@ SEEDS = "TRUNCATE t, child; INSERT INTO t VALUES (1, 'one'), (2, 'two')"
 @pytest.fixture(scope="module")
 def dsn(admin_dsn: Dsn) -> Iterator[Dsn]:
     """A database with a few tables, as the role of the tests."""
-    name = f"sandbox_{secrets.token_hex(4)}"
+    name = f"sandbox_test_{secrets.token_hex(4)}"
     admin = psycopg.connect(admin_dsn.with_database("postgres").url(), autocommit=True)
     with closing(admin):
         admin.execute(f'CREATE DATABASE "{name}" OWNER {TEST_ROLE}'.encode())
