@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import psycopg_pool
 import pytest
 
-from dataflow.testing.errors import StaleContext
+import psycopg
+from dataflow.testing.errors import ServerError, StaleContext
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.settings import Sources, resolve
 
@@ -145,3 +146,16 @@ async def test_a_transaction_that_is_kept_open_is_the_limit_of_a_pool(tdd, monke
             async with context.psycopg_pool.connection() as second:
                 with pytest.raises(psycopg.errors.LockNotAvailable):
                     await second.execute(COUNT)
+
+
+async def test_without_psycopg_pool_it_says_what_to_install(tdd, place, monkeypatch):
+    monkeypatch.delitem(sys.modules, "dataflow.testing.isolation.psycopg_pool", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg_pool", None)
+    context = place.begin("has no pools")
+    with pytest.raises(ServerError, match="psycopg_pool cannot be loaded") as told:
+        context.psycopg_pool  # noqa: B018
+    assert 'pip install "dataflow-tdd[psycopg]"' in told.value.remedy
+    place.end(context)
+    async with tdd.test_context("has none either") as context:
+        with pytest.raises(ServerError, match="psycopg_pool cannot be loaded"):
+            context.psycopg_pool  # noqa: B018

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 from psycopg.pq.abc import PGconn
 
+import psycopg
 from dataflow.testing.errors import WrongEventLoop
 from dataflow.testing.isolation.libpq import CANCELLED, TICK_S, End, Entrance, dressed, steps, without_key
+from dataflow.testing.isolation.refusals import needing
 from dataflow.testing.isolation.relay import Patience, Relay
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ class PsycopgSharing:
     @property
     def pool(self) -> AsyncConnectionPool[Any]:
         if self._pool is None:
-            from dataflow.testing.isolation.psycopg_pool import SharedAsyncPool
+            with needing("psycopg_pool"):
+                from dataflow.testing.isolation.psycopg_pool import SharedAsyncPool
 
             self._pool = SharedAsyncPool(self.connect, self._limit_s)
         return self._pool

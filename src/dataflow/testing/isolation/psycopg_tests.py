@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
-from dataflow.testing.isolation.refusals import not_clean, transaction_ended
+from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
-    import psycopg
     from psycopg_pool import ConnectionPool
 
+    import psycopg
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.isolation.line import Line
     from dataflow.testing.isolation.psycopg_pool import SharedPool
@@ -87,7 +87,9 @@ class PsycopgContext:
         with self._threads:
             if self._pool is None:
                 from dataflow.testing.isolation.line import TURN_LIMIT_S
-                from dataflow.testing.isolation.psycopg_pool import SharedPool
+
+                with needing("psycopg_pool"):
+                    from dataflow.testing.isolation.psycopg_pool import SharedPool
 
                 self._pool = SharedPool(self.connect, TURN_LIMIT_S)
             return self._pool
