@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from pathlib import Path
 
-import psycopg
 import pytest
 
+import psycopg
 from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.settings import Sources, resolve
@@ -103,6 +104,25 @@ async def test_statements_that_psycopg_prepares(place):
                 assert connection.execute("SELECT %s::int", (number,), prepare=True).fetchone() == (number,)
             connection.commit()
         place.end(context)
+
+
+async def test_a_statement_of_many_bytes_is_not_taken_for_one_that_waits(place, monkeypatch):
+    monkeypatch.setattr("dataflow.testing.isolation.line.TURN_LIMIT_S", 0.0)
+    context = place.begin("large")
+    text = "x" * 10_000_000
+    assert context.connection.execute("SELECT %s::text, %s::text", (text, text)).fetchone() == (text, text)
+    place.end(context)
+
+
+async def test_a_pipeline_goes_on_behind_its_commit(place):
+    context = place.begin("commits in a pipeline")
+    connection = context.connection
+    statements = "INSERT INTO item VALUES (1)", "COMMIT", "INSERT INTO item VALUES (2)", "SELECT 1/0"
+    with pytest.raises(psycopg.errors.DivisionByZero), connection.pipeline():
+        deque(map(connection.execute, statements))
+    connection.rollback()
+    assert ids(connection) == [1]
+    place.end(context)
 
 
 async def test_several_connections_take_turns(place):

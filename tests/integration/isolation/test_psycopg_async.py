@@ -8,9 +8,9 @@ from pathlib import Path
 from time import monotonic
 
 import asyncpg
-import psycopg
 import pytest
 
+import psycopg
 from dataflow.testing.errors import StaleContext, WrongEventLoop
 from dataflow.testing.isolation.committing import connect_committing, disconnect_committing
 from dataflow.testing.lease.lease import DatabaseLease
@@ -88,14 +88,6 @@ async def test_rows_in_bulk_pipelines_and_cursors(tdd):
             break
         await connection.rollback()
         assert await _value(connection, "SELECT 1") == 1
-
-
-async def test_a_statement_of_many_bytes_is_not_taken_for_one_that_waits(tdd):
-    async with tdd.test_context("large") as context:
-        connection = await context.connect_psycopg(autocommit=True)
-        text = "x" * 10_000_000
-        cursor = await connection.execute("SELECT length(%s::text), %s::text", (text, text))
-        assert await cursor.fetchone() == (len(text), text)
 
 
 async def test_notices_reach_the_one_who_caused_them(tdd):

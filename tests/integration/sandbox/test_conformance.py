@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import hypothesis
 import pytest
+from tests.integration.sandbox import calls, programs
 from tests.integration.sandbox.conftest import SEEDS, Box
-from tests.integration.sandbox.programs import Step, programs, running
+from tests.integration.sandbox.either import got, without_loop
 
 import psycopg
 from dataflow.testing.dsn import Dsn
@@ -26,18 +28,26 @@ PROGRAMS = int(os.environ.get("CONFORMANCE_PROGRAMS", "200"))
 SEED = os.environ.get("CONFORMANCE_SEED")
 
 Outcome = tuple[list[Any], list[Any]]
-Way = Callable[[list[Step]], Outcome]
-
-
-@pytest.fixture(params=["any driver", "psycopg", "psycopg, asynchronous"])
-def sandboxed(request: pytest.FixtureRequest, dsn: Dsn) -> Iterator[Way]:
-    """A way to run a program in a sandbox of its own."""
-    ways = {"any driver": _in_a_box, "psycopg": _with_psycopg, "psycopg, asynchronous": _in_a_loop}
-    with ways[request.param](dsn) as way:
-        yield way
+# Runs what is done with a connection, and tells what was seen and which rows there are then.
+Way = Callable[[Callable[[Any], Coroutine[Any, Any, list[Any]]]], Outcome]
 
 
 def test_a_driver_sees_no_difference(dsn: Dsn, sandboxed: Way) -> None:
+    async def run(program: Any, connection: Any) -> Any:
+        return await got(connection.wait(programs.running(connection, program)))
+
+    _compare(dsn, sandboxed, programs.programs, run)
+
+
+def test_code_with_psycopg_sees_no_difference(dsn: Dsn, sandboxed: Way) -> None:
+    async def run(program: Any, connection: Any) -> Any:
+        await got(connection.set_autocommit(False))
+        return await calls.run(connection, program)
+
+    _compare(dsn, sandboxed, calls.programs, run)
+
+
+def _compare(dsn: Dsn, sandboxed: Way, strategy: Any, run: Callable[..., Any]) -> None:
     @hypothesis.settings(
         max_examples=PROGRAMS,
         deadline=None,
@@ -46,40 +56,45 @@ def test_a_driver_sees_no_difference(dsn: Dsn, sandboxed: Way) -> None:
         suppress_health_check=list(hypothesis.HealthCheck),
         print_blob=False,
     )
-    @hypothesis.given(programs)
-    def check(program: list[Step]) -> None:
-        with closing(_enter(dsn)) as one:
-            seen = one.wait(running(one, program))
-        with closing(_enter(dsn)) as other:
-            plain = seen, _rows(other)
-        with closing(_enter(dsn)) as admin:
+    @hypothesis.given(strategy)
+    def check(program: Any) -> None:
+        plain = without_loop(_outcome(partial(psycopg.connect, dsn.url()), partial(run, program)))
+        with closing(psycopg.connect(dsn.url(), autocommit=True)) as admin:
             admin.execute(SEEDS)
-        assert sandboxed(program) == plain
+        assert sandboxed(partial(run, program)) == plain
 
     (hypothesis.seed(int(SEED))(check) if SEED is not None else check)()
 
 
-def _enter(dsn: Dsn) -> psycopg.Connection:
-    return psycopg.connect(dsn.url(), autocommit=True)
+async def _outcome(connect: Callable[..., Any], work: Callable[[Any], Any]) -> Outcome:
+    """What was seen, and which rows there are for the next one who connects."""
+    one = await got(connect(autocommit=True))
+    try:
+        seen = await work(one)
+    finally:
+        await got(one.close())
+    other = await got(connect(autocommit=True))
+    await got(other.execute("RESET ALL"))  # behind the end of the other, whose locks it waits for
+    rows = [
+        await got((await got(other.execute(f"SELECT * FROM {table} ORDER BY 1"))).fetchall())
+        for table in ("t", "child")
+    ]
+    await got(other.close())
+    return seen, rows
 
 
-def _rows(connection: psycopg.Connection) -> list[Any]:
-    """Those that the next one who connects finds: behind the end of the other, whose locks it waits for."""
-    connection.execute("RESET ALL")
-    return [connection.execute(query).fetchall() for query in _TABLES]
-
-
-_TABLES = (b"SELECT * FROM t ORDER BY 1", b"SELECT * FROM child ORDER BY 1")
+@pytest.fixture(params=["any driver", "psycopg", "psycopg, asynchronous"])
+def sandboxed(request: pytest.FixtureRequest, dsn: Dsn) -> Iterator[Way]:
+    ways = {"any driver": _in_a_box, "psycopg": _with_psycopg, "psycopg, asynchronous": _in_a_loop}
+    with ways[request.param](dsn) as way:
+        yield way
 
 
 @contextmanager
 def _in_a_box(dsn: Dsn) -> Iterator[Way]:
-    def run(program: list[Step]) -> Outcome:
+    def run(work: Callable[[Any], Any]) -> Outcome:
         with closing(Box(dsn)) as box:
-            with closing(_enter(box.dsn)) as one:
-                seen = one.wait(running(one, program))
-            with closing(_enter(box.dsn)) as other:
-                return seen, _rows(other)
+            return without_loop(_outcome(partial(psycopg.connect, box.dsn.url()), work))
 
     yield run
 
@@ -88,12 +103,10 @@ def _in_a_box(dsn: Dsn) -> Iterator[Way]:
 def _with_psycopg(dsn: Dsn) -> Iterator[Way]:
     tests = PsycopgTests(lambda: dsn, lambda: resolve(Sources()), lambda _event: None)
 
-    def run(program: list[Step]) -> Outcome:
+    def run(work: Callable[[Any], Any]) -> Outcome:
         context = tests.begin("a program")
         try:
-            with closing(context.connect(autocommit=True)) as one:
-                seen = one.wait(running(one, program))
-            return seen, _rows(context.connect(autocommit=True))
+            return without_loop(_outcome(context.connect, work))
         finally:
             tests.end(context)
             tests.close()  # a setting of its own that was ever set is empty afterwards, and not unknown
@@ -105,16 +118,11 @@ def _with_psycopg(dsn: Dsn) -> Iterator[Way]:
 def _in_a_loop(dsn: Dsn) -> Iterator[Way]:
     runtime = Runtime(command_line={"database_url": dsn.url(), "server": "auto"})
 
-    async def run(program: list[Step]) -> Outcome:
+    async def run(work: Callable[[Any], Any]) -> Outcome:
         async with runtime.test_context("a program") as context:
             context.connection.forbid_reuse()
-            one = await context.connect_psycopg(autocommit=True)
-            seen = await one.wait(running(one, program))
-            await one.close()
-            other = await context.connect_psycopg(autocommit=True)
-            await other.execute("RESET ALL")
-            return seen, [await (await other.execute(query)).fetchall() for query in _TABLES]
+            return await _outcome(context.connect_psycopg, work)
 
     with asyncio.Runner() as runner:
-        yield lambda program: runner.run(run(program))
+        yield lambda work: runner.run(run(work))
         runner.run(runtime.close())

@@ -21,11 +21,20 @@ def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     elif kind == b"S":
         sync(talk, exchange)
     elif not exchange.refused and not exchange.failed:  # the server would skip it as well
-        if not exchange.begun and kind not in _FREE:
-            exchange.begun = True
-            if not exchange.planned.explicit:
-                talk.begin(spare_unnamed=_uses_unnamed(message))
+        if kind not in _FREE:
+            _in_a_transaction(talk, exchange, message)
         _HANDLERS.get(kind, _other)(talk, exchange, message)
+
+
+def _in_a_transaction(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    """That of the driver, or one of ours, also behind one that the driver ends in the same exchange."""
+    first, exchange.begun = not exchange.begun, True
+    if exchange.planned.explicit:
+        return
+    if first:
+        talk.begin(spare_unnamed=_uses_unnamed(message))
+    elif talk.mark is Mark.NONE:
+        talk.inject(talk.before())
 
 
 def _uses_unnamed(message: bytes) -> bool:
