@@ -17,9 +17,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 from psycopg.pq.abc import PGconn
 
+import psycopg
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.isolation.libpq import CANCELLED, EVENTS, TICK_S, End, Entrance, send_most
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 # Seconds that a connection waits for another one of its test.
 TURN_LIMIT_S = 5.0
+# Seconds that the server gets to take the wish that a statement be cancelled.
+_CANCEL_LIMIT_S = 5.0
 _CHUNK = 1 << 16
 _SETTINGS = {"jit": "off"}
 _ITS_TURN_WILL_NOT_COME = "another connection of this test has begun a transaction, and not ended it"
@@ -200,7 +202,7 @@ class Line:
     def _cancel_at_server(self) -> None:
         """Nothing else is sent before the server was told, so that it cannot be the next statement."""
         with suppress(psycopg.Error):  # what cannot be cancelled ends by itself, or the limit is reached
-            self._entered.pgconn.get_cancel().cancel()
+            self._entered.cancel_safe(timeout=_CANCEL_LIMIT_S)
 
     def _flush(self) -> None:
         if self._to_server:
