@@ -6,9 +6,9 @@ import signal
 from collections import deque
 from pathlib import Path
 
+import psycopg
 import pytest
 
-import psycopg
 from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.settings import Sources, resolve

@@ -8,9 +8,9 @@ from pathlib import Path
 from time import monotonic
 
 import asyncpg
+import psycopg
 import pytest
 
-import psycopg
 from dataflow.testing.errors import StaleContext, WrongEventLoop
 from dataflow.testing.isolation.committing import connect_committing, disconnect_committing
 from dataflow.testing.lease.lease import DatabaseLease

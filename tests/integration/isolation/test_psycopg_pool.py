@@ -7,10 +7,10 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import psycopg_pool
 import pytest
 
-import psycopg
 from dataflow.testing.errors import ServerError, StaleContext
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.settings import Sources, resolve

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic, sleep
 
+import psycopg
 import pytest
 from tests.waiting import LIMIT_S
 
-import psycopg
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.settings import Sources, resolve

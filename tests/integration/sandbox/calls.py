@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import psycopg
 from hypothesis import strategies
 from tests.integration.sandbox.either import entered, got
-
-import psycopg
 
 _STATEMENTS = (
     ("SELECT * FROM t ORDER BY id", None),

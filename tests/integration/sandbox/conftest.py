@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
+import psycopg
 import pytest
 
-import psycopg
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.session import Session

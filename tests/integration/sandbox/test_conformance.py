@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 import hypothesis
+import psycopg
 import pytest
 from tests.integration.sandbox import calls, programs
 from tests.integration.sandbox.conftest import SEEDS, Box
 from tests.integration.sandbox.either import got, without_loop
 
-import psycopg
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.runtime import Runtime

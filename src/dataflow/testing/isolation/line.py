@@ -17,9 +17,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from psycopg.pq.abc import PGconn
 
-import psycopg
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.isolation.libpq import CANCELLED, EVENTS, TICK_S, End, Entrance, send_most

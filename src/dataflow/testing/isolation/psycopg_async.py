@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from psycopg.pq.abc import PGconn
 
-import psycopg
 from dataflow.testing.errors import WrongEventLoop
 from dataflow.testing.isolation.libpq import CANCELLED, TICK_S, End, Entrance, dressed, steps, without_key
 from dataflow.testing.isolation.refusals import needing

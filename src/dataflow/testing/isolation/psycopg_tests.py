@@ -14,9 +14,9 @@ from dataflow.testing.isolation.refusals import needing, not_clean, transaction_
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg_pool import ConnectionPool
 
-    import psycopg
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.isolation.line import Line
     from dataflow.testing.isolation.psycopg_pool import SharedPool
