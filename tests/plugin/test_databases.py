@@ -147,7 +147,7 @@ def test_the_marker_makes_a_context_commit_in_a_database_of_its_own(shop):
         "no:randomly",
     )
     outcome.assert_outcomes(passed=4).assert_says(
-        "isolation 1 of 1 tests: all work rolled back", "asked for a fresh copy"
+        "isolation proven for 1 of 1 tests: rolled back", "asked for a fresh copy"
     )
 
 

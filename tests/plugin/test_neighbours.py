@@ -33,7 +33,7 @@ def test_random_order_and_workers_together(project):
     """
     outcome = project.run(tests, *BASE, "-p", "randomly", "-n", "2", "--timeout=50", plain=False)
     outcome.assert_outcomes(passed=60).assert_says(
-        "Using --randomly-seed", "60 of 60 tests: all work rolled back"
+        "Using --randomly-seed", "proven for 60 of 60 tests: rolled back"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_rerun_gets_a_clean_context(project):
         plain=False,
     )
     outcome.assert_outcomes(passed=2, rerun=2)
-    outcome.assert_says("isolation 2 of 2 tests: all work rolled back")
+    outcome.assert_says("isolation proven for 2 of 2 tests: rolled back")
 
 
 @pytest.mark.parametrize("loops", ["function", "session"])

@@ -154,6 +154,27 @@ def test_workers_share_the_template(project, enter: Enter, right):
     assert outsider.others() == []
 
 
+def test_where_the_log_may_not_be_read_nothing_is_claimed(project, enter: Enter):
+    enter("CREATEDB")
+    outcome = project.run(
+        """
+        import asyncpg
+
+        async def test_alone(tdd_test_context):
+            await tdd_test_context.connection.execute("DELETE FROM account")
+
+        async def test_beside_others(tdd_test_context, tdd_database_url):
+            other = await asyncpg.connect(tdd_database_url)
+            await other.execute("CREATE TABLE beside (id int)")
+            await other.close()
+        """
+    )
+    outcome.assert_outcomes(passed=2).assert_says(
+        "isolation proven for 1 of 2 tests",
+        "not proven for 1: something was committed meanwhile, and where cannot be told:",
+    )
+
+
 def test_without_createdb_rollback_works_and_it_is_told_what_does_not(project, enter: Enter):
     outsider = enter("")
     outcome = project.run(WITHOUT_SCHEMA).assert_outcomes(passed=1, errors=1)

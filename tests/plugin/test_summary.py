@@ -37,8 +37,7 @@ def test_it_tells_server_settings_figures_targets_and_what_is_not_proven(project
         "DATAFLOW_TDD_POOL_SIZE: pool_size 4",
         "--tdd-timeout: timeout 9.0",
         "tests 5 median p95 target",
-        "isolation 5 of 5 tests: all work rolled back, in the transaction it began in",
-        "not proven: that nothing was committed through other connections",
+        "isolation proven for 5 of 5 tests: rolled back",
     )
     for phase, target in (("set-up", 20), ("schema", 20), ("data", 30), ("total", 100)):
         assert re.search(rf"{phase} +\d+\.\d\d ms +\d+\.\d\d ms +{target} ms  (ok|over)", outcome.text)
@@ -91,7 +90,7 @@ def test_a_connection_outside_the_sandbox_is_not_called_rolled_back(project):
         async def test_isolated(tdd_test_context): pass
         """
     )
-    outcome.assert_outcomes(passed=2).assert_says("isolation 1 of 1 tests: all work rolled back")
+    outcome.assert_outcomes(passed=2).assert_says("isolation proven for 1 of 1 tests: rolled back")
     outcome.assert_says("1 used a connection outside of it")
 
 
@@ -109,7 +108,7 @@ def test_an_explicit_commit_is_not_called_rolled_back(project):
             assert await tdd_test_context.connection.fetchval("SELECT to_regclass('stays')") is not None
         """
     )
-    outcome.assert_outcomes(passed=2).assert_says("isolation 1 of 1 tests: all work rolled back")
+    outcome.assert_outcomes(passed=2).assert_says("isolation proven for 1 of 1 tests: rolled back")
     outcome.assert_says("1 used a connection outside of it")
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 
-from dataflow.testing.events import ConnectionLeaked, ContextReleased, ServerChosen, ServerRestarted
+from dataflow.testing.events import (
+    CommitEscapes,
+    ConnectionLeaked,
+    ContextReleased,
+    ServerChosen,
+    ServerRestarted,
+)
 from dataflow.testing.report.model import SLOWEST_SHOWN, Report, quantile
 from dataflow.testing.report.terminal import leak_text, lines
 
@@ -53,17 +59,27 @@ def test_a_value_at_the_target_is_within_it() -> None:
 
 def test_tests_are_counted_once_however_many_contexts_they_have() -> None:
     summary = report(released("a"), released("a"), released("b")).summary()
-    assert (summary.tests, summary.isolated, summary.rolled_back, summary.outside) == (2, 2, 2, 0)
+    assert (summary.tests, summary.isolated, summary.proven, summary.outside) == (2, 2, 2, 0)
 
 
-def test_only_what_was_rolled_back_is_called_so() -> None:
+def test_only_what_is_proven_is_called_so() -> None:
+    escape = CommitEscapes("e", ("t: 1 row added",), ("backend 7",), "it stays", True, "no copy", beside=("f",))
     text = words(
-        released("a"), released("b", problem="b: left it", harmless=False), released("c", isolated=False)
+        released("a"),
+        released("b", problem="b: left it", harmless=False),
+        released("c", isolated=False),
+        released("d1", unproven="the log cannot be read"),
+        released("d2", unproven="the log cannot be read"),
+        released("e"),
+        escape,
     )
-    assert "isolation  1 of 2 tests: all work rolled back, in the transaction it began in" in text
+    assert "isolation  proven for 1 of 5 tests: rolled back, and nothing was committed meanwhile" in text
     assert "1 used a connection outside of it: what they committed stays" in text
-    assert "not proven: that nothing was committed through other connections" in text
+    assert "           not proven for 2: the log cannot be read" in text
     assert "           b: left it" in text
+    assert "e, or one of those that ran beside it: f: something was committed" in text
+    assert "while it ran; it stays (no copy)" in text
+    assert "           - t: 1 row added\n           - seen there: backend 7" in text
 
 
 def test_slow_tests_come_slowest_first_with_advice_for_each_phase_over_its_target() -> None:

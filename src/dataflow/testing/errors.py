@@ -23,6 +23,7 @@
     |-- TransactionError
     |   |-- SavepointGone         a savepoint does not exist (any more)
     |   |-- TransactionEnded      the test ended the transaction that isolates it
+    |   |-- CommitEscaped         something was committed while a test ran whose work is rolled back
     |   |-- DatabaseNotClean      an earlier test may have left rows behind
     |   |-- ConnectionLost        the connection of the test broke or was closed
     |   `-- StatementTimeout      a statement ran past the limit (also a TimeoutError)
@@ -37,6 +38,7 @@ from __future__ import annotations
 __all__ = [
     "BinariesNotFound",
     "CannotCreateDatabase",
+    "CommitEscaped",
     "ConnectionLeak",
     "ConnectionLost",
     "ContextError",
@@ -189,6 +191,10 @@ class SavepointGone(TransactionError):
 
 class TransactionEnded(TransactionError):
     """The test ended the transaction that isolates it."""
+
+
+class CommitEscaped(TransactionError):
+    """Something was committed while a test ran whose work is rolled back."""
 
 
 class DatabaseNotClean(TransactionError):

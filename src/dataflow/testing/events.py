@@ -34,6 +34,7 @@ class ContextReleased(NamedTuple):
     `problem`: what was wrong at the end; `harmless` when no other test can notice it. `isolated`: all that it
     did, it did in a transaction that was rolled back, so that nothing of it can have stayed.
     `opened`: its connection was opened for it. `committing`: it had a database of its own instead.
+    `unproven`: why it cannot be said that nothing was committed elsewhere, if so.
     """
 
     test_id: str
@@ -47,6 +48,31 @@ class ContextReleased(NamedTuple):
     isolated: bool = True
     opened: bool = False
     committing: bool = False
+    unproven: str | None = None
+
+
+class CommitEscapes(NamedTuple):
+    """Something was committed in the database of rollback tests while a test ran.
+
+    `changes`: what, in words, by table. `sessions`: who was there besides the test. `put_back`: what became of
+    it; `stays` if nothing, and `why`. `beside`: other tests of this process that ran at the same time.
+    """
+
+    test_id: str
+    changes: tuple[str, ...]
+    sessions: tuple[str, ...]
+    put_back: str
+    stays: bool
+    why: str | None = None
+    beside: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """In lines, for people."""
+        beside = f", or one of those that ran beside it: {', '.join(self.beside)}" if self.beside else ""
+        why = f" ({self.why})" if self.why else ""
+        what = f"{self.test_id}{beside}: something was committed in its database while it ran"
+        seen = (f"- seen there: {session}" for session in self.sessions)
+        return "\n".join([f"{what}; {self.put_back}{why}", *(f"- {each}" for each in self.changes), *seen])
 
 
 class ConnectionLeaked(NamedTuple):
@@ -105,7 +131,7 @@ class DatabaseReturned(NamedTuple):
 
 
 _Database = TemplateUsed | SchemaLeftOut | DatabaseMethod | DatabaseReturned
-Event = ServerChosen | ServerRestarted | ContextReleased | ConnectionLeaked | _Database
+Event = ServerChosen | ServerRestarted | ContextReleased | CommitEscapes | ConnectionLeaked | _Database
 Emit = Callable[[Event], None]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off"})
 LEAK_ACTIONS = ("error", "warn", "ignore")
+ESCAPE_ACTIONS = ("error", "warn")
 SERVERS = ("auto", "embedded")
 
 
@@ -189,6 +190,13 @@ OPTIONS: tuple[Option, ...] = (
         "what a leaked connection does: error, warn or ignore",
         _one_of(LEAK_ACTIONS),
         default="warn",
+    ),
+    Option(
+        "escapes",
+        "DATAFLOW_TDD_ESCAPES",
+        "what it does when something was committed while a test ran whose work is rolled back: error or warn",
+        _one_of(ESCAPE_ACTIONS),
+        default="error",
     ),
     Option(
         "slow",

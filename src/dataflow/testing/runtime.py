@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import TDDModeDisabled
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.rollback import TDDTransactionManager
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.sandbox.recording import Recorder
     from dataflow.testing.settings import Settings, Sources
     from dataflow.testing.template.source import SchemaSource
 
@@ -59,6 +58,8 @@ class Runtime:
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
         self.isolation = "rollback"  # of the test that runs now
+        self.phase = ""  # of it
+        self.recorders: list[Recorder] | None = None  # what its connections send, if somebody wants to know
         self.database_of_test: DatabaseLease | None = None  # for its context, if that commits
 
     @property
@@ -82,7 +83,7 @@ class Runtime:
     @property
     def started(self) -> bool:
         """Whether a server was chosen; until then settings may still change."""
-        return self._manager is not None and self._manager.server is not None
+        return bool(self._manager and self._manager.server)
 
     def is_tdd_mode(self) -> bool:
         """TDD mode as it is set now; when nobody set it, whether something of it was used."""
@@ -134,14 +135,16 @@ class Runtime:
         """The databases for tests that really commit, and the schema that all tests find."""
         from dataflow.testing.databases.access import Access
 
-        return Access(lambda: self.settings, self._emit)
+        return Access(lambda: self.settings, self._emit, self._let_go)
 
     @cached_property
     def psycopg_tests(self) -> PsycopgTests:
         """Rollback tests with psycopg."""
         from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 
-        return PsycopgTests(lambda: self.server().dsn, lambda: self.settings, self._emit)
+        return PsycopgTests(
+            lambda: self.server().dsn, lambda: self.settings, self._emit, self.databases.judge, self._new_recorder
+        )
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -158,6 +161,8 @@ class Runtime:
                 lambda: self.settings,
                 self._choose_server,
                 self.transactions,
+                judge=self.databases.judge,
+                new_recorder=self._new_recorder,
                 emit=self._emit,
                 who=self._who,
             )
@@ -175,8 +180,7 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "", isolation_level, timeout, metadata=metadata or {})
         await self.manager.begin(context)
-        context.outer = _running(contexts.get_test_context())
-        contexts.set_test_context(context)
+        contexts.enter(context)
         return context  # type: ignore[no-any-return]
 
     async def begin_committing_test(self, test_id: str | None, database: DatabaseLease) -> TDDTestContext:
@@ -187,9 +191,8 @@ class Runtime:
         contexts = self.contexts
         context = contexts.TDDTestContext(test_id or "")
         context.database = database
-        await connect_committing(context, self.settings)
-        context.outer = _running(contexts.get_test_context())
-        contexts.set_test_context(context)
+        await connect_committing(context, self.settings, self._new_recorder())
+        contexts.enter(context)
         return context  # type: ignore[no-any-return]
 
     async def end_test(self, context: TDDTestContext) -> None:
@@ -197,13 +200,7 @@ class Runtime:
 
         :raises TransactionEnded: the isolation of the test did not hold.
         """
-        contexts = self.contexts
-        if contexts.get_test_context() is context:
-            outer = _running(context.outer)
-            if outer is None:
-                contexts.clear_test_context()
-            else:
-                contexts.set_test_context(outer)
+        self.contexts.leave(context)
         if context.database is not None:
             from dataflow.testing.isolation.committing import disconnect_committing
 
@@ -234,7 +231,7 @@ class Runtime:
         return databases.lend(source or self.databases.source, test_id, fresh=fresh)
 
     def make_tables(self) -> None:
-        """Choose the server, and make what rollback tests find there. The first of them would do it by itself.
+        """Choose the server, and make what rollback tests find there, which the first of them would do.
 
         :raises SchemaFailed: the schema could not be made. :raises ServerError: the server does not allow it.
         """
@@ -259,39 +256,52 @@ class Runtime:
 
         :raises ServerError: none can be used.
         """
-        server = self.manager.server
-        if server is None:
-            import asyncio
-            from concurrent.futures import ThreadPoolExecutor
-
-            # A thread of its own: the current loop of the calling thread stays as it is.
-            with ThreadPoolExecutor(max_workers=1) as executor:
-                server = executor.submit(asyncio.run, self.manager.ensure_server()).result()
-        return server
+        return self.manager.server_without_loop()
 
     async def close(self) -> None:
         """Give everything back. The runtime can be used again, with settings read anew."""
-        self._forget_parent()
-        self.psycopg_tests.close()
+        self._close_sessions()
         if self._manager is not None:
             await self._manager.close()
         self._settings = None
 
     def release(self) -> None:
         """Give everything back without an event loop; for the end of a process."""
-        self._forget_parent()
-        self.psycopg_tests.close()
+        self._close_sessions()
         if self._manager is not None:
             self._manager.release_server()
         self._settings = None
+
+    def _close_sessions(self) -> None:
+        self._forget_parent()
+        self._close_psycopg()
+
+    def _close_psycopg(self) -> None:
+        if "psycopg_tests" in self.__dict__:
+            self.psycopg_tests.close()
 
     def _forget_parent(self) -> None:
         """In a forked child: connections and server are those of the parent, and not to be touched."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._manager = self._transactions = self._settings = None
-            self.psycopg_tests.forget()
+            if "psycopg_tests" in self.__dict__:
+                self.psycopg_tests.forget()
             self.databases.forget()
+
+    def _new_recorder(self) -> Recorder:
+        from dataflow.testing.sandbox.recording import Recorder
+
+        recorder = Recorder(lambda: self.phase)
+        if self.recorders is not None:
+            self.recorders.append(recorder)
+        return recorder
+
+    def _let_go(self) -> None:
+        """Close the connections of rollback tests that nobody holds."""
+        self._close_psycopg()
+        if self._manager is not None:
+            self._manager.let_go_idle()
 
     def _emit(self, event: Event) -> None:
         self.listener(event)
@@ -300,9 +310,9 @@ class Runtime:
         return self.who()
 
     async def _choose_server(self, settings: Settings, dsn: Dsn | None) -> Server:
-        from dataflow.testing.server.choice import choose
+        from dataflow.testing.server.choice import choose, this_process
 
-        server = await choose(settings, dsn, try_login=self._try_login, what=_this_process())
+        server = await choose(settings, dsn, try_login=self._try_login, what=this_process())
         return self.databases.serve(server)
 
     async def _try_login(self, dsn: Dsn) -> None:
@@ -310,20 +320,6 @@ class Runtime:
 
         connection = await connect(dsn, timeout=self.settings.pool_timeout)
         await connection.close()
-
-
-def _running(context: TDDTestContext | None) -> TDDTestContext | None:
-    """The context, or the nearest one around it that is not over: they need not end in order."""
-    while context is not None and context.is_over:
-        context = context.outer
-    return context
-
-
-def _this_process() -> str:
-    """A short command line, for the status of the embedded server."""
-    name = Path(sys.argv[0] or sys.executable).name
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    return f"{name} ({worker})" if worker else name
 
 
 _runtime: Runtime | None = None

@@ -40,6 +40,7 @@ class Settings:
     timeout: float
     max_connections: int
     leaks: str
+    escapes: str
     slow: float
     memory_threshold: float
     allow_database: frozenset[str]

@@ -265,14 +265,16 @@ async def test_a_task_in_the_middle_of_a_statement_at_the_end_of_its_test(tdd):
     await assert_clean(tdd)
 
 
-async def test_getting_out_all_the_same_is_found_and_stops_the_others(tdd):
+async def test_getting_out_all_the_same_is_found_and_stops_the_others_where_it_cannot_be_undone(tdd):
+    tdd.ask("INSERT INTO item VALUES (1)")
     context = await tdd.begin_test("escapes")
-    await context.connection.execute("INSERT INTO item VALUES (1)")
+    await context.connection.execute("UPDATE item SET id = 2")
     await context.connection.physical.ask("COMMIT")
     with pytest.raises(TransactionEnded, match="escapes: it left the transaction"):
         await tdd.end_test(context)
-    assert tdd.ask("SELECT id FROM item") == [(1,)]
-    assert not tdd.events[-1].harmless
+    assert tdd.ask("SELECT id FROM item") == [(2,)]
+    assert not tdd.events[-2].harmless
+    assert "1 row updated" in str(tdd.events[-1])
     with pytest.raises(DatabaseNotClean, match="escapes"):
         await tdd.begin_test("later")
     assert tdd.manager.connection_pool.get_size() == tdd.manager.connection_pool.get_idle_size()

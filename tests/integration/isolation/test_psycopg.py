@@ -9,9 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from dataflow.testing.errors import DatabaseNotClean, StaleContext, TransactionEnded
-from dataflow.testing.isolation.psycopg_tests import PsycopgTests
-from dataflow.testing.settings import Sources, resolve
+from dataflow.testing.errors import CommitEscaped, DatabaseNotClean, StaleContext, TransactionEnded
 
 COUNT = "SELECT count(*) FROM item"
 
@@ -19,11 +17,9 @@ COUNT = "SELECT count(*) FROM item"
 @pytest.fixture
 def place(tdd):
     """The same database as the other tests of this folder have, through psycopg."""
-    events = []
-    tests = PsycopgTests(lambda: tdd.manager.server.dsn, lambda: resolve(Sources()), events.append)
-    tests.seen = events
-    yield tests
-    tests.close()
+    tests = tdd.psycopg_tests
+    tests.seen = tdd.events
+    return tests
 
 
 pytestmark = pytest.mark.asyncio  # for the fixture `tdd`, which owns the database
@@ -175,17 +171,33 @@ def _interrupt(*_given: object) -> None:
     raise InterruptedError
 
 
-async def test_getting_out_all_the_same_is_found_and_stops_the_others(tdd, place):
+async def test_getting_out_all_the_same_is_found_and_stops_the_others_where_it_cannot_be_undone(tdd, place):
+    tdd.ask("INSERT INTO item VALUES (1)")
     context = place.begin("escapes")
-    context.connection.execute("INSERT INTO item VALUES (1)")
+    context.connection.execute("UPDATE item SET id = 2")
     context.connection.commit()
     place._line.ask("COMMIT")
     with pytest.raises(TransactionEnded, match="escapes: it left the transaction"):
         place.end(context)
-    assert not place.seen[-1].isolated
+    assert not place.seen[-2].isolated
+    assert "1 row updated" in str(place.seen[-1])
     with pytest.raises(DatabaseNotClean):
         place.begin("later")
     tdd.ask("DELETE FROM item RETURNING id")
+
+
+async def test_what_others_commit_meanwhile_is_found_and_undone(tdd, place):
+    context = place.begin("has others beside it")
+    context.connection.execute("INSERT INTO item VALUES (1)")
+    context.connection.commit()
+    tdd.ask("INSERT INTO item VALUES (2)")
+    with pytest.raises(
+        CommitEscaped, match=r"has others beside it: something .*; it was undone\n- public.item: 1 row added"
+    ):
+        place.end(context)
+    assert tdd.ask("SELECT id FROM item") == []
+    place.end(place.begin("later"))
+    assert place.seen[-1].unproven is None
 
 
 async def test_an_engine_of_sqlalchemy_is_in_the_transaction(tdd, place):
@@ -215,4 +227,5 @@ async def test_nothing_of_it_stays_open(tdd, place):
         context.connect().execute("SELECT 1")
         place.end(context)
     place.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    # One more, if somebody committed something meanwhile, from which the log is read.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

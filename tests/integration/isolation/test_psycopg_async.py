@@ -14,6 +14,7 @@ import pytest
 from dataflow.testing.errors import StaleContext, WrongEventLoop
 from dataflow.testing.isolation.committing import connect_committing, disconnect_committing
 from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.settings import Sources, resolve
 
 pytestmark = pytest.mark.asyncio
@@ -169,8 +170,9 @@ async def test_they_end_with_the_test(tdd):
         straggler = asyncio.create_task(busy.execute("SELECT pg_sleep(30)"))
         await asyncio.sleep(0.05)
     assert idle.closed
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(psycopg.OperationalError, match="closed while a statement was under way"):
         await straggler
+    assert busy.closed
     with pytest.raises(psycopg.OperationalError, match="the connection is closed"):
         await idle.execute(COUNT)
     with pytest.raises(StaleContext):
@@ -259,7 +261,7 @@ async def test_of_a_test_that_commits_they_are_connections_to_its_database(tdd):
         dsn = tdd.manager.server.dsn
         context = type(inside)("commits really")
         context.database = DatabaseLease("commits really", dsn)
-        await connect_committing(context, resolve(Sources()))
+        await connect_committing(context, resolve(Sources()), Recorder(lambda: "test"))
         connection = await context.connect_psycopg(autocommit=True)
         await connection.execute("INSERT INTO item VALUES (1)")
         async with context.psycopg_pool.connection() as other:
@@ -271,13 +273,20 @@ async def test_of_a_test_that_commits_they_are_connections_to_its_database(tdd):
         tdd.ask("DELETE FROM item RETURNING id")
 
 
-async def test_nothing_of_it_stays_open(tdd):
-    async def once():
-        async with tdd.test_context("files") as context:
-            await (await context.connect_psycopg()).execute("SELECT 1")
+async def test_closing_leaves_nothing_open(tdd):
+    async with tdd.test_context("files") as context:
+        connection, kept = await context.connect_psycopg(), await context.connect_psycopg()
+        await connection.execute("SELECT 1")
+        await connection.close()
+        assert connection.closed
+        assert not connection.broken
+        assert len(_ends()) == 1
+    assert _ends() == []
+    assert kept.closed
 
-    await once()
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for _ in range(20):
-        await once()
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+def _ends():
+    """Of this process, our ends of connections of libpq."""
+    ours = {str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()}
+    known = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "@tdd-" in line]
+    return [fields for fields in known if f"socket:[{fields[6]}]" in ours]

@@ -12,8 +12,6 @@ import psycopg_pool
 import pytest
 
 from dataflow.testing.errors import ServerError, StaleContext
-from dataflow.testing.isolation.psycopg_tests import PsycopgTests
-from dataflow.testing.settings import Sources, resolve
 
 pytestmark = pytest.mark.asyncio
 
@@ -22,9 +20,7 @@ COUNT = "SELECT count(*) FROM item"
 
 @pytest.fixture
 def place(tdd):
-    tests = PsycopgTests(lambda: tdd.manager.server.dsn, lambda: resolve(Sources()), lambda _event: None)
-    yield tests
-    tests.close()
+    return tdd.psycopg_tests
 
 
 async def test_a_pool_is_in_the_transaction_of_the_test(tdd, place):

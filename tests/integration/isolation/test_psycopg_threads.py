@@ -13,8 +13,6 @@ import pytest
 from tests.waiting import LIMIT_S
 
 from dataflow.testing.errors import StaleContext
-from dataflow.testing.isolation.psycopg_tests import PsycopgTests
-from dataflow.testing.settings import Sources, resolve
 
 pytestmark = pytest.mark.asyncio  # for the fixture `tdd`, which owns the database
 
@@ -23,9 +21,7 @@ COUNT = "SELECT count(*) FROM item"
 
 @pytest.fixture
 def place(tdd):
-    tests = PsycopgTests(lambda: tdd.manager.server.dsn, lambda: resolve(Sources()), lambda _event: None)
-    yield tests
-    tests.close()
+    return tdd.psycopg_tests
 
 
 @pytest.fixture

@@ -131,7 +131,10 @@ async def test_the_server_uses_the_isolation_level(tdd, level, shown):
         assert await context.connection.fetchval("SHOW transaction_isolation") == "read committed"
 
 
-async def test_repeatable_read_does_not_see_what_others_commit(tdd):
+async def test_repeatable_read_does_not_see_what_others_commit(make):
+    tdd = make(escapes="warn")
+    await tdd.manager.initialize()
+    tdd.ask("CREATE TABLE item (id int)")
     seen = {}
     for level in ("READ COMMITTED", "REPEATABLE READ"):
         async with tdd.test_context("sees", level) as context:

@@ -63,15 +63,18 @@ _pipeline_call = strategies.builds(
     lambda statements: Call("pipeline", tuple(statements)),
     strategies.lists(strategies.sampled_from(_STATEMENTS), max_size=4),
 )
-_call = strategies.recursive(
-    _execute | _execute | _plain | _pipeline_call,
-    lambda inner: strategies.builds(
+_leaf = _execute | _execute | _plain | _pipeline_call
+
+
+def _blocks(inner: strategies.SearchStrategy[Call]) -> strategies.SearchStrategy[Call]:
+    return strategies.builds(
         lambda name, calls: Call(name, tuple(calls)),
         strategies.sampled_from(["transaction", "undone"]),
         strategies.lists(inner, max_size=4),
-    ),
-    max_leaves=8,
-)
+    )
+
+
+_call = _leaf | _leaf | _blocks(_leaf | _blocks(_leaf))
 programs = strategies.lists(_call, min_size=1, max_size=7)
 
 

@@ -20,9 +20,7 @@ from tests.integration.sandbox.conftest import SEEDS, Box
 from tests.integration.sandbox.either import got, without_loop
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 from dataflow.testing.runtime import Runtime
-from dataflow.testing.settings import Sources, resolve
 
 PROGRAMS = int(os.environ.get("CONFORMANCE_PROGRAMS", "200"))
 SEED = os.environ.get("CONFORMANCE_SEED")
@@ -101,7 +99,8 @@ def _in_a_box(dsn: Dsn) -> Iterator[Way]:
 
 @contextmanager
 def _with_psycopg(dsn: Dsn) -> Iterator[Way]:
-    tests = PsycopgTests(lambda: dsn, lambda: resolve(Sources()), lambda _event: None)
+    runtime = _runtime(dsn)
+    tests = runtime.psycopg_tests
 
     def run(work: Callable[[Any], Any]) -> Outcome:
         context = tests.begin("a program")
@@ -112,11 +111,16 @@ def _with_psycopg(dsn: Dsn) -> Iterator[Way]:
             tests.close()  # a setting of its own that was ever set is empty afterwards, and not unknown
 
     yield run
+    runtime.release()
+
+
+def _runtime(dsn: Dsn) -> Runtime:
+    return Runtime(command_line={"database_url": dsn.url(), "server": "auto"})
 
 
 @contextmanager
 def _in_a_loop(dsn: Dsn) -> Iterator[Way]:
-    runtime = Runtime(command_line={"database_url": dsn.url(), "server": "auto"})
+    runtime = _runtime(dsn)
 
     async def run(work: Callable[[Any], Any]) -> Outcome:
         async with runtime.test_context("a program") as context:

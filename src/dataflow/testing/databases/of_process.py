@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dataflow.testing.errors import SchemaFailed, ServerError, TemplateBusy
 from dataflow.testing.events import DatabaseMethod, DatabaseReturned, Emit, TemplateUsed
-from dataflow.testing.lease.backends import Backend
+from dataflow.testing.lease.backends import described
 from dataflow.testing.lease.broker import Broker, Returned, Terms
 from dataflow.testing.lease.connecting import connect
 from dataflow.testing.lease.lease import DatabaseLease
@@ -93,6 +93,18 @@ class Databases:
         self._emit(event)
         return event
 
+    def renew(self, name: str) -> bool:
+        """Put a fresh copy in the place of a database that is lent, by its name; False if none is called so.
+
+        :raises ServerError: it is not possible.
+        """
+        with self._one_at_a_time:
+            for lease, (broker, _, _) in self._lent.items():
+                if lease.name == name:
+                    broker.renew(lease)
+                    return True
+        return False
+
     def broker(self, source: SchemaSource) -> Broker:
         """Who lends the databases of a schema; made at first need."""
         known = self._known.get(id(source))
@@ -160,7 +172,7 @@ class Databases:
             # Where each is replaced, there is nothing to tell of one.
             replaced=outcome.plan.replace if method is Method.LOG else None,
             fresh=fresh,
-            leaked=tuple(backend_text(backend, where) for backend, where in returned.leaked)
+            leaked=tuple(described(backend, where) for backend, where in returned.leaked)
             + tuple(f"prepared transaction {name!r}, rolled back now" for name in returned.prepared),
             outside=outcome.cluster.others,
             explanation=tuple(explain(outcome, lease.name)) if self._settings.explain_reset else (),
@@ -173,12 +185,3 @@ def _forked(test_id: str) -> ServerError:
         cause="a test called os.fork, and the child went on with the tests behind it",
         remedy="end the child with os._exit, whatever happens in it; or use multiprocessing or subprocess",
     )
-
-
-def backend_text(backend: Backend, where: str | None) -> str:
-    """One session in words."""
-    name = f" ({backend.application})" if backend.application else ""
-    opened = f", opened at {where}" if where else ""
-    statement = f", last statement: {backend.statement}" if backend.statement else ", no statement yet"
-    state = f"{backend.state or 'no state'}, {backend.age_s:.1f} s old"
-    return f"backend {backend.pid}{name}, {state}{opened}{statement}"

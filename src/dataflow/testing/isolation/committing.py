@@ -9,16 +9,18 @@ from dataflow.testing.events import ContextReleased
 from dataflow.testing.isolation.connecting import connect
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import TDDTestContext
-from dataflow.testing.isolation.outcomes import released
+from dataflow.testing.isolation.outcomes import Finished, released
 from dataflow.testing.isolation.pool import close_quietly
 
 if TYPE_CHECKING:
+    from dataflow.testing.sandbox.recording import Recorder
     from dataflow.testing.settings import Settings
 
 
-async def connect_committing(context: TDDTestContext, settings: Settings) -> None:
+async def connect_committing(context: TDDTestContext, settings: Settings, recorder: Recorder) -> None:
     """Open the context's connection, in no transaction.
 
+    :param recorder: is told what is sent on it.
     :raises ServerError: the server cannot be entered.
     """
     assert context.database is not None
@@ -28,7 +30,7 @@ async def connect_committing(context: TDDTestContext, settings: Settings) -> Non
     )
     connection = TestConnection(physical, context, settings.timeout)
     connection.opened = True
-    context.attach(connection)
+    context.attach(connection, recorder)
     context.setup_s = perf_counter() - started
 
 
@@ -40,5 +42,5 @@ async def disconnect_committing(context: TDDTestContext) -> ContextReleased:
     context.detach()
     if not physical.is_closed():
         await close_quietly(physical)
-    event = released(context, connection, perf_counter() - started, problem=None, harmless=True)
+    event = released(context, connection, Finished(perf_counter() - started))
     return event._replace(isolated=True, committing=True)

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dataflow.testing.errors import (
-    ConnectionLost,
-    StaleContext,
-    StatementTimeout,
-    WrongEventLoop,
-)
+from dataflow.testing.errors import ConnectionLost, StaleContext, StatementTimeout, WrongEventLoop
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
@@ -69,6 +64,7 @@ class TestConnection(_Connection):
     :param limit: seconds that the physical connection allows a statement; the context's timeout and the
         call's go before it.
     :ivar opened: the physical connection was opened for this test, and had not served another one.
+    :ivar backend_pid: process id of the server's process for it.
     """
 
     __test__ = False
@@ -83,6 +79,7 @@ class TestConnection(_Connection):
         self._reusable = True
         self._sharing: Sharing | None = None
         self.opened = False
+        self.backend_pid = physical.get_server_pid()
         self.log = StatementLog(context.savepoint_name)
         if context.timeout is not None:
             physical.limit_statements(context.timeout)
@@ -99,6 +96,7 @@ class TestConnection(_Connection):
             physical.relay.wait_at_most(None)
         self._physical, self._retired = None, physical
         physical.handle = None
+        physical.record(None)
         physical.disown()
         if self._context.timeout is not None:
             physical.limit_statements(None)

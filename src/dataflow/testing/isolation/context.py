@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.proof.horizon import Horizon
+    from dataflow.testing.sandbox.recording import Recorder, Statements
 
 T = TypeVar("T")
 
@@ -64,6 +66,8 @@ class TDDTestContext:
     ending: bool = field(default=False, init=False, repr=False)
     outer: TDDTestContext | None = field(default=None, init=False, repr=False)
     database: DatabaseLease | None = field(default=None, init=False, repr=False)
+    horizon: Horizon | None = field(default=None, init=False, repr=False)
+    recorder: Recorder | None = field(default=None, init=False, repr=False)
     _connection: TestConnection | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -131,8 +135,22 @@ class TDDTestContext:
         """
         return self.connection.sharing.psycopg.pool
 
-    def attach(self, connection: TestConnection) -> None:
+    @property
+    def statements(self) -> Statements:
+        """What was sent on the connections of the test, also when that is over.
+
+        :raises NoTestConnection: the context has none yet.
+        """
+        if self.recorder is None:
+            _ = self.connection  # says why there is none
+            assert self.recorder is not None, "with a connection comes a recorder"
+        return self.recorder.statements
+
+    def attach(self, connection: TestConnection, recorder: Recorder) -> None:
+        """:param recorder: is told from now on what is sent."""
         self._connection = connection
+        self.recorder = recorder
+        connection.physical.record(recorder)
         self.take()
         self.state = ContextState.CONNECTED
 
@@ -209,3 +227,22 @@ def set_test_context(context: TDDTestContext) -> None:
 def clear_test_context() -> None:
     """Forget the current context of this task."""
     _current.set(None)
+
+
+def enter(context: TDDTestContext) -> None:
+    """Make `context` the current one, inside of that which was it before."""
+    context.outer = _running(_current.get())
+    _current.set(context)
+
+
+def leave(context: TDDTestContext) -> None:
+    """If it is the current one, that around it becomes it again."""
+    if _current.get() is context:
+        _current.set(_running(context.outer))
+
+
+def _running(context: TDDTestContext | None) -> TDDTestContext | None:
+    """The context, or the nearest one around it that is not over: they need not end in order."""
+    while context is not None and context.is_over:
+        context = context.outer
+    return context

@@ -11,21 +11,19 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.pq.abc import PGconn
 
-from dataflow.testing.isolation.libpq import TICK_S, End, dressed, steps
+from dataflow.testing.isolation.libpq import OVER, TICK_S, End, dressed, steps
 from dataflow.testing.isolation.line import Line
-from dataflow.testing.sandbox import wire
 
 T = TypeVar("T")
 
 # Seconds that a thread gets to find that its connection was closed.
 _LEAVING_S = 2.0
-_OVER = wire.error("57P01", "the connection was closed while a statement was under way on it")
 
 
 class ThreadsEnd(End):
     """One that threads use, one at a time.
 
-    :ivar thread: who has used it last. :ivar inside: who uses it now. :ivar waits_since: for its turn.
+    :ivar thread: who has used it last; `inside` tells who uses it now. :ivar waits_since: for its turn.
     """
 
     def __init__(self, line: Line, pgconn: PGconn, sock: socket.socket) -> None:
@@ -33,7 +31,7 @@ class ThreadsEnd(End):
         self._line = line
         self._sockets = line.sockets()
         self._wanted = 0
-        self.thread = self.inside = 0
+        self.thread = 0
         self.waits_since: float | None = None
         line.join(self)
 
@@ -56,7 +54,7 @@ class ThreadsEnd(End):
             value: T = over.value
             return value
         finally:
-            self.inside = 0
+            self.leave()
 
     def _wait(self, wanted: int, tick_s: float) -> None:
         if wanted != self._wanted:
@@ -74,13 +72,18 @@ class ThreadsEnd(End):
         self._line.leave(self)
         super().hang_up(said)
 
+    @property
+    def used_elsewhere(self) -> bool:
+        """By another thread. This one may have been interrupted just before it was done."""
+        return self.inside not in (0, threading.get_ident())
+
     def close(self) -> None:
         """From now on nobody uses it; a thread that does is told. Idempotent."""
         if self.closed:
             return
-        elsewhere = self.inside not in (0, threading.get_ident())
+        elsewhere = self.used_elsewhere
         try:
-            self._line.do(self.hang_up, _OVER if elsewhere else b"")
+            self._line.do(self.hang_up, OVER if elsewhere else b"")
         except psycopg.OperationalError:
             self.cut()
         until = monotonic() + _LEAVING_S
@@ -111,7 +114,8 @@ class SandboxedConnection(psycopg.Connection[Any]):
         """A thread that has a statement under way on it finds it closed."""
         if not getattr(getattr(self, "_pool", None), "close_returns", False):
             self.end.close()
-        super().close()
+        if not self.end.used_elsewhere:
+            super().close()
 
 
 def connect(line: Line, conninfo: str = "", **arguments: Any) -> SandboxedConnection:

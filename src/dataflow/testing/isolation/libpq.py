@@ -50,6 +50,7 @@ _WAY_IN = {
 }
 _OF_PSYCOPG = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 _INTERRUPTIONS = (KeyboardInterrupt, asyncio.CancelledError)
+OVER = wire.error("57P01", "the connection was closed while a statement was under way on it")
 CANCELLED = wire.error("57014", "canceling statement due to user request")
 # By which psycopg knows that a limit of its own has passed; it gives none before it has this.
 _TIMED_OUT = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)
@@ -140,12 +141,17 @@ def dressed(connection: Any, conninfo: str, arguments: Mapping[str, Any]) -> Non
 
 
 class End:
-    """Our end of a connection of libpq."""
+    """Our end of a connection of libpq.
+
+    :ivar inside: it is in use. A generator of psycopg keeps a pointer to what `finish` frees, and so nobody
+        finishes the connection under it.
+    """
 
     def __init__(self, session: Session, pgconn: PGconn, sock: socket.socket) -> None:
         self.pgconn = pgconn
         self.fd = pgconn.socket
         self.closed = False
+        self.inside = 0
         self._sock = sock
         self._to_driver = bytearray()
         self._fresh = False  # libpq has not looked at it since something was sent
@@ -199,6 +205,12 @@ class End:
         if not self.closed:
             self.cut(said)
             self.client.close()
+
+    def leave(self) -> None:
+        """Whoever used it is done."""
+        if self.closed:
+            self.pgconn.finish()
+        self.inside = 0
 
     def cut(self, said: bytes = b"") -> None:
         """The same, when the session is none any more."""

@@ -74,6 +74,7 @@ class Line:
         self._own = self.sockets()
         self.entrance = Entrance(_greeting(self._entered.pgconn), dsn.user, dsn.database)
         self.dsn = dsn
+        self.backend_pid = self._entered.info.backend_pid
         self.session = Session(self._to_server.extend)
 
     def do(self, work: Callable[..., T], *arguments: Any) -> T:

@@ -150,6 +150,11 @@ class LoopPools:
     async def close_own(self) -> None:
         await self._pools.close_own()
 
+    def drop_idle(self) -> None:
+        """Close what nobody holds, in all loops, without waiting."""
+        for loop, pool in self._pools.items():
+            drop_idle(loop, pool)
+
     def drop_all(self) -> None:
         """Let go of every pool, without waiting; for the end of the process."""
         for pool in self._pools:

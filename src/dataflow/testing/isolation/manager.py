@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from types import MappingProxyType
@@ -13,15 +14,15 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.errors import TransactionEnded
 from dataflow.testing.events import Emit, ignore
 from dataflow.testing.isolation.beside import Beside
 from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
 from dataflow.testing.isolation.connecting import read_address
 from dataflow.testing.isolation.connection import TestConnection
-from dataflow.testing.isolation.context import ContextState, TDDTestContext, named
+from dataflow.testing.isolation.context import TDDTestContext, named
+from dataflow.testing.isolation.ending import Endings, Judge, Undoing
 from dataflow.testing.isolation.loops import LoopPools, RoomTerms
-from dataflow.testing.isolation.outcomes import not_begun, released
+from dataflow.testing.isolation.outcomes import not_begun
 from dataflow.testing.isolation.parking import Parking
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.pool import ConnectionPool, close_quietly, terminate
@@ -32,6 +33,7 @@ from dataflow.testing.masking import mask
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
+    from dataflow.testing.sandbox.recording import Recorder
     from dataflow.testing.settings import Settings
 
 log = logging.getLogger("dataflow.testing")
@@ -49,6 +51,8 @@ class TDDDatabaseManager:
         choose_server: ChooseServer,
         transactions: TDDTransactionManager,
         *,
+        judge: Judge,
+        new_recorder: Callable[[], Recorder],
         emit: Emit = ignore,
         who: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -56,10 +60,13 @@ class TDDDatabaseManager:
         self._transactions = transactions
         self._emit = emit
         self._who = who
+        self._new_recorder = new_recorder
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
         self._beside = Beside(settings, self._chosen, self._room, who)
         self._parking = Parking()
+        undoing = Undoing(transactions, self._lost, self._give_back)
+        self._endings = Endings(undoing, judge, lambda: settings().escapes == "error", emit, self._pollute)
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}
         self._connecting: dict[TDDTestContext, asyncio.Lock] = {}
         self._polluted: tuple[Dsn, str] | None = None  # an address, and what happened there
@@ -109,6 +116,14 @@ class TDDDatabaseManager:
         if self.server is not None and not self._chosen.fits(dsn):
             await self.close()
         return await self._chosen.ensure(dsn)
+
+    def server_without_loop(self) -> Server:
+        """The same for code that runs in no event loop."""
+        if self.server is not None:
+            return self.server
+        # A thread of its own: the current loop of the calling thread stays as it is.
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            return executor.submit(asyncio.run, self.ensure_server()).result()
 
     async def get_test_connection(self, context: TDDTestContext) -> TestConnection:
         """A connection that belongs to `context` until `cleanup_test_connection`. No transaction is begun.
@@ -168,27 +183,11 @@ class TDDDatabaseManager:
     async def end(self, context: TDDTestContext) -> None:
         """Roll back the test's transaction and take its connection back.
 
-        :raises TransactionEnded: the test left its transaction; the next tests are refused.
+        :raises TransactionEnded: the test left its transaction; the next tests may be refused.
+        :raises CommitEscaped: something was committed in its database meanwhile, and that is an error.
         """
-        connection = context.connection
-        started = perf_counter()
-        problem: str | None = None
-        harmless = True
-        context.ending = True
-        try:
-            problem = await self._roll_back(connection, context)
-        except TransactionEnded as error:
-            problem = error.what
-            self._polluted = self._dsn(), problem
-            harmless = False
-            raise
-        finally:
-            await self._give_back(context)
-            context.ending = False
-            event = released(context, connection, perf_counter() - started, problem, harmless)
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug("ended: %s, %s", mask(context.holder), problem or "rolled back")
-            self._emit(event)
+        beside = tuple(other.test_id for other in self._active if other is not context)
+        await self._endings.end(context.connection, context, beside)
 
     async def cleanup_test_connection(self, context: TDDTestContext) -> None:
         """Take the connection of `context` back, rolling back what is open. Harmless when it has none."""
@@ -239,6 +238,11 @@ class TDDDatabaseManager:
         await self._pools.close_own()
         self._parking.drop_all()
         self.release_server()
+
+    def let_go_idle(self) -> None:
+        """Close the connections that nobody holds, without waiting."""
+        self._pools.drop_idle()
+        self._parking.drop_all()
 
     def release_server(self) -> None:
         """Give the server back without an event loop; for the end of a process. Idempotent."""
@@ -292,7 +296,7 @@ class TDDDatabaseManager:
         physical, used_before = await pool.acquire(context)
         connection = TestConnection(physical, context, self._settings().timeout)
         connection.opened = not used_before
-        context.attach(connection)
+        context.attach(connection, self._new_recorder())
         self._active[context] = connection, pool
         return connection, used_before
 
@@ -311,28 +315,8 @@ class TDDDatabaseManager:
             if not pool.release(physical, reusable=reusable):
                 await close_quietly(physical)
 
-    async def _roll_back(self, connection: TestConnection, context: TDDTestContext) -> str | None:
-        """Roll back, and say what was wrong with the connection. A broken one the server has rolled back."""
-        if context.state is not ContextState.IN_TRANSACTION:
-            return None
-        in_its_loop = connection.in_its_loop
-        physical = connection.retire()
-        if physical.is_closed() or not in_its_loop:
-            self._transactions.forget(context)
-            connection.forbid_reuse()
-            self._lost(physical)
-            return None
-        try:
-            if physical.cancelling:
-                await physical.settle()
-            await self._transactions.roll_back(physical, connection, context)
-        except asyncpg.InterfaceError as error:
-            # Closed, not terminated: closing cancels the statement, whose locks would block the next test.
-            connection.forbid_reuse()
-            return f"{context.test_id}: its connection was closed, because it was still in use: {error}"
-        except (*BROKEN, TimeoutError):
-            self._lost(physical)
-        return None
+    def _pollute(self, problem: str) -> None:
+        self._polluted = self._dsn(), problem
 
     def _lost(self, physical: PhysicalConnection) -> None:
         self._chosen.suspect = True

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from dataflow.testing.errors import StatementTimeout
-from dataflow.testing.events import ContextReleased
-from dataflow.testing.isolation.connection import TestConnection
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataflow.testing.errors import CommitEscaped, StatementTimeout
+from dataflow.testing.events import CommitEscapes, ContextReleased
 from dataflow.testing.isolation.context import TDDTestContext
+from dataflow.testing.proof.escape import Escape, PutBack
+
+if TYPE_CHECKING:
+    from dataflow.testing.isolation.connection import TestConnection
 
 
-def released(
-    context: TDDTestContext,
-    connection: TestConnection,
-    teardown_s: float,
-    problem: str | None,
-    harmless: bool,
-) -> ContextReleased:
+class Finished(NamedTuple):
+    """How the end of a test went. :param teardown_s: seconds. :param problem, unproven: as in the event."""
+
+    teardown_s: float
+    problem: str | None = None
+    harmless: bool = True
+    unproven: str | None = None
+
+
+def released(context: TDDTestContext, connection: TestConnection, finished: Finished) -> ContextReleased:
     log = connection.log
     return ContextReleased(
         test_id=context.test_id,
         setup_ms=context.setup_s * 1e3,
         schema_ms=log.schema_s * 1e3,
         data_ms=log.data_s * 1e3,
-        teardown_ms=teardown_s * 1e3,
+        teardown_ms=finished.teardown_s * 1e3,
         statements=log.count,
-        problem=problem,
-        harmless=harmless,
+        problem=finished.problem,
+        harmless=finished.harmless,
         isolated=not log.outside,
         opened=connection.opened,
+        unproven=finished.unproven,
     )
 
 
@@ -37,4 +46,24 @@ def not_begun(context: TDDTestContext, limit_s: float) -> StatementTimeout:
         cause="the server's process is stopped, or the machine is overloaded",
         remedy="look at the server; the connection was closed, the next test gets another one",
         option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+    )
+
+
+def escapes(test_id: str, escape: Escape, beside: tuple[str, ...] = ()) -> CommitEscapes:
+    """:param beside: other tests that ran at the same time."""
+    stays = escape.put_back is PutBack.STAYS
+    return CommitEscapes(
+        test_id, escape.changes, escape.sessions, escape.put_back.value, stays, escape.why, beside
+    )
+
+
+def commit_escaped(event: CommitEscapes) -> CommitEscaped:
+    """What to raise for it."""
+    return CommitEscaped(
+        str(event),
+        cause="another connection than those of the test: of a pool or engine of the application, of a thread, "
+        "of a process",
+        remedy="give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect), "
+        'or mark the test tdd(isolation="database")',
+        option="DATAFLOW_TDD_ESCAPES, --tdd-escapes=error|warn",
     )

@@ -7,16 +7,26 @@ import os
 from typing import Any
 
 import asyncpg
+from asyncpg import introspection
 
 from dataflow.testing.isolation.relay import CancelsItsOwn, Relay
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.session import Session
 
+# What asyncpg asks for itself, to know the types of values.
+_INTROSPECTION = tuple(text.encode() for text in vars(introspection).values() if isinstance(text, str) and text)
+_LONG = 500  # characters, as none of them is shorter
+_ITS_SETTING = b"set_config('jit'"
 # Seconds that a server gets to acknowledge a cancelled statement.
 SETTLE_S = 5.0
 # Seconds that it gets to say goodbye.
 CLOSE_TIMEOUT_S = 5.0
+
+
+def _is_housekeeping(text: bytes) -> bool:
+    return _ITS_SETTING in text or (len(text) > _LONG and any(known.startswith(text) for known in _INTROSPECTION))
 
 
 class PhysicalConnection(CancelsItsOwn):
@@ -24,9 +34,11 @@ class PhysicalConnection(CancelsItsOwn):
 
     :ivar relay: between it and the server; None for a plain connection.
     :ivar arguments: with which it was opened.
+    :ivar asks_prepared: what was committed is asked by a prepared statement; None: not before it serves a second
+        test. A session that goes from loop to loop loses its statements each time.
     """
 
-    __slots__ = ("_own_config", "arguments", "handle", "pid", "relay")
+    __slots__ = ("_own_config", "arguments", "asks_prepared", "handle", "pid", "relay")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -42,6 +54,7 @@ class PhysicalConnection(CancelsItsOwn):
         self._own_config: Any = self._config
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()
+        self.asks_prepared: bool | None = None
 
     def terminate(self) -> None:
         super().terminate()
@@ -82,6 +95,13 @@ class PhysicalConnection(CancelsItsOwn):
         except TimeoutError:
             self.terminate()
             raise
+
+    def record(self, recorder: Recorder | None) -> None:
+        """From now on tell it what is sent. None: nobody any more."""
+        if self.relay is not None and self.relay.session is not None:
+            self.relay.session.recorder = recorder
+            if recorder is not None:
+                recorder.is_housekeeping = _is_housekeeping
 
     async def hear(self) -> None:
         """Let asyncpg know that it is in no transaction any more: it hears that when it has sent something."""

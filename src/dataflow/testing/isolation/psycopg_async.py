@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from dataflow.testing.errors import WrongEventLoop
-from dataflow.testing.isolation.libpq import CANCELLED, TICK_S, End, Entrance, dressed, steps, without_key
+from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps, without_key
 from dataflow.testing.isolation.refusals import needing
 from dataflow.testing.isolation.relay import Patience, Relay
 
@@ -51,6 +51,7 @@ class LoopsEnd(End):
                 remedy="open it in the loop in which it is used",
             )
         running = steps(gen, self, timeout)
+        self.inside = 1
         try:
             next(running)
             while True:
@@ -63,6 +64,8 @@ class LoopsEnd(End):
         except StopIteration as over:
             value: T = over.value
             return value
+        finally:
+            self.leave()
 
     async def _news(self, tick_s: float) -> None:
         """Until something was said, or for a while."""
@@ -98,6 +101,12 @@ class LoopsEnd(End):
         with suppress(OSError):  # what cannot be cancelled ends by itself
             await self._relay.cancel()
 
+    def close(self) -> None:
+        """From now on nobody uses it; a task that does is told. Idempotent."""
+        self.hang_up(OVER if self.inside else b"")
+        if not self.inside:
+            self.pgconn.finish()
+
     def hang_up(self, said: bytes = b"") -> None:
         self._patience.end()
         super().hang_up(said)
@@ -125,8 +134,9 @@ class SharedAsyncConnection(psycopg.AsyncConnection[Any]):
 
     async def close(self) -> None:
         if not getattr(getattr(self, "_pool", None), "close_returns", False):
-            self.end.hang_up()
-        await super().close()
+            self.end.hang_up(OVER if self.end.inside else b"")
+        if not self.end.inside:
+            await super().close()
 
 
 class PsycopgSharing:
@@ -170,8 +180,9 @@ class PsycopgSharing:
     @staticmethod
     def _end(connection: psycopg.AsyncConnection[Any]) -> None:
         if isinstance(connection, SharedAsyncConnection):
-            connection.end.hang_up()
-        connection.pgconn.finish()
+            connection.end.close()
+        else:
+            connection.pgconn.finish()
 
 
 def joining(relay: Relay, user: str | None, database: str | None, limit_s: float) -> Opens:

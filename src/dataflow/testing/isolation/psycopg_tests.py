@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
+from dataflow.testing.isolation.outcomes import Finished, commit_escaped, escapes
 from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
+from dataflow.testing.proof.escape import Verdict
+from dataflow.testing.proof.horizon import POSITION, SNAPSHOT, Horizon, Window, numbers, read_horizon
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
@@ -18,9 +21,11 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from dataflow.testing.dsn import Dsn
+    from dataflow.testing.isolation.ending import Judge
     from dataflow.testing.isolation.line import Line
     from dataflow.testing.isolation.psycopg_pool import SharedPool
     from dataflow.testing.lease.lease import DatabaseLease
+    from dataflow.testing.sandbox.recording import Recorder, Statements
     from dataflow.testing.settings import Settings
 
 _GUARD = "dataflow_tdd_test"
@@ -36,9 +41,14 @@ class PsycopgContext:
     """
 
     def __init__(
-        self, test_id: str, opens: Callable[..., psycopg.Connection], database: DatabaseLease | None = None
+        self,
+        test_id: str,
+        opens: Callable[..., psycopg.Connection],
+        database: DatabaseLease | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.test_id = test_id
+        self._recorder = recorder
         self.database = database
         self._opens = opens
         self._opened: list[psycopg.Connection] = []
@@ -56,6 +66,13 @@ class PsycopgContext:
         if self._connection is None or self._over:
             self._connection = self.connect()
         return self._connection
+
+    @property
+    def statements(self) -> Statements:
+        """What was sent on the connections of the test, also when that is over; nothing of those that commit."""
+        from dataflow.testing.sandbox.recording import Statements
+
+        return self._recorder.statements if self._recorder is not None else Statements((), 0)
 
     def connect(self, conninfo: str = "", **arguments: Any) -> psycopg.Connection:
         """Another connection, in the same transaction of the test; closed with the test at the latest.
@@ -123,12 +140,22 @@ class PsycopgTests:
     :param dsn: where rollback tests connect to.
     """
 
-    def __init__(self, dsn: Callable[[], Dsn], settings: Callable[[], Settings], emit: Emit) -> None:
+    def __init__(
+        self,
+        dsn: Callable[[], Dsn],
+        settings: Callable[[], Settings],
+        emit: Emit,
+        judge: Judge,
+        new_recorder: Callable[[], Recorder],
+    ) -> None:
         self._dsn = dsn
         self._settings = settings
         self._emit = emit
+        self._judge = judge
+        self._new_recorder = new_recorder
         self._line: Line | None = None
-        self._began = 0.0
+        self._horizon = Horizon("", "", 0)
+        self._began = self._since = 0.0
         self._opened = False
         self._polluted: tuple[Dsn, str] | None = None
 
@@ -145,8 +172,10 @@ class PsycopgTests:
         if self._polluted is not None and self._polluted[0] == dsn:
             raise not_clean(self._polluted[1])
         line = self._begun(dsn)
+        self._since = monotonic()
         self._began = perf_counter() - started
-        return PsycopgContext(test_id, partial(connect, line))
+        recorder = line.session.recorder = self._new_recorder()
+        return PsycopgContext(test_id, partial(connect, line), recorder=recorder)
 
     def _begun(self, dsn: Dsn) -> Line:
         import psycopg
@@ -164,51 +193,79 @@ class PsycopgTests:
         self._opened = True
         return self._enter(self._line)
 
-    @staticmethod
-    def _enter(line: Line) -> Line:
-        ((deferred,),) = line.ask(f"{_BEGIN}; {DEFERRED}")
+    def _enter(self, line: Line) -> Line:
+        (position,), (deferred, snapshot, age) = line.ask(f"{_BEGIN}; {POSITION}; {DEFERRED}, {SNAPSHOT}")
         line.session.enter(deferred=deferred == "t")
+        self._horizon = read_horizon(position, snapshot, age)
         return line
 
     def end(self, context: PsycopgContext) -> None:
         """Undo all that the test did.
 
         :raises TransactionEnded: its transaction is not the one that was begun.
+        :raises CommitEscaped: something was committed in its database meanwhile, and that is an error.
         """
         import psycopg
 
         started = perf_counter()
         context.end()
-        line, problem = self._line, None
+        line, problem, verdict = self._line, None, Verdict()
         try:
-            if line is not None:
-                line.settle()
-                line.ask(_END)
-                line.session.leave()
+            verdict = self._judged(line, self._rolled_back(line))
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:
             ended = transaction_ended(context.test_id)
             problem = ended.what
-            self._polluted = self._dsn(), problem
+            verdict = self._judged(line, None)
+            if not verdict.restored:
+                self._polluted = self._dsn(), problem
             self.close()
             raise ended from error
+        finally:
+            self._tell(context, Finished(perf_counter() - started, problem, verdict.restored, verdict.unproven))
+            escape = escapes(context.test_id, verdict.escape) if verdict.escape is not None else None
+            if escape is not None:
+                self._emit(escape)
+        if escape is not None and self._settings().escapes == "error":
+            raise commit_escaped(escape)
+
+    def _rolled_back(self, line: Line | None) -> tuple[int, ...] | None:
+        """Numbers of transactions that were committed meanwhile, on the whole server; None: not known."""
+        import psycopg
+
+        if line is None:
+            return None
+        try:
+            line.settle()
+            line.session.recorder = None
+            rows = line.ask(f"{_END}; {self._horizon.question}")
+            line.session.leave()
+            return numbers(rows[-1][0])
+        except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction):
+            raise
         except (psycopg.Error, OSError):  # the server has rolled back what it ended
             self.close()
-        finally:
-            self._tell(context, perf_counter() - started, problem)
+            return None
 
-    def _tell(self, context: PsycopgContext, teardown_s: float, problem: str | None) -> None:
+    def _judged(self, line: Line | None, committed: tuple[int, ...] | None) -> Verdict:
+        if committed == ():
+            return Verdict()
+        own = (line.backend_pid,) if line is not None else ()
+        return self._judge(Window(self._horizon, committed, self._since, own))
+
+    def _tell(self, context: PsycopgContext, finished: Finished) -> None:
         self._emit(
             ContextReleased(
                 test_id=context.test_id,
                 setup_ms=self._began * 1e3,
                 schema_ms=0.0,
                 data_ms=0.0,
-                teardown_ms=teardown_s * 1e3,
+                teardown_ms=finished.teardown_s * 1e3,
                 statements=0,
-                problem=problem,
-                harmless=problem is None,
-                isolated=problem is None,
+                problem=finished.problem,
+                harmless=finished.harmless,
+                isolated=finished.problem is None,
                 opened=self._opened,
+                unproven=finished.unproven,
             )
         )
         self._opened = False

@@ -28,8 +28,7 @@ def transaction_ended(test_id: str, last: str | None = None) -> TransactionEnded
     return TransactionEnded(
         f"{test_id}: it left the transaction that isolates it{statement}",
         cause="a COMMIT or ROLLBACK that this library did not see",
-        remedy="write transactions as `async with connection.transaction():`; "
-        "rows committed by this test may still be in the database",
+        remedy="write transactions as `async with connection.transaction():`",
     )
 
 

@@ -10,6 +10,7 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
+from dataflow.testing.proof.horizon import POSITION, PREPARE, SNAPSHOT, numbers, read_horizon
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 
@@ -37,9 +38,11 @@ class TDDTransactionManager:
             )
         session = physical.session
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
-        # Anybody may have made some since the last test.
-        ((deferred,),) = await physical.ask(f"{sql}; {DEFERRED}", context.timeout)
+        # Anybody may have made some constraints since the last test.
+        rows = await physical.ask(f"{sql}; {POSITION}; {DEFERRED}, {SNAPSHOT}", context.timeout)
+        (position,), (deferred, snapshot, age) = rows
         session.enter(deferred=deferred == "t")
+        context.horizon = read_horizon(position, snapshot, age)
         self._open.add(context)
         context.state = ContextState.IN_TRANSACTION
 
@@ -65,6 +68,7 @@ class TDDTransactionManager:
         if rollback is False:
             context.state = ContextState.ENDED
             connection.log.outside = True  # settings and temporary tables stay as well
+            context.horizon = None
             self._open.discard(context)
             await physical.ask("; ".join([*physical.session.settled(), "COMMIT"]))
             physical.session.leave()
@@ -73,18 +77,20 @@ class TDDTransactionManager:
 
     async def roll_back(
         self, physical: PhysicalConnection, connection: TestConnection, context: TDDTestContext
-    ) -> None:
+    ) -> tuple[int, ...]:
         """Undo the test's transaction; its handle may be over already.
 
+        :returns: numbers of transactions that were committed since it began, on the whole server.
         :raises TransactionEnded: the transaction is not the one that was begun.
         """
         self._open.discard(context)
         context.state = ContextState.ENDED
         physical.forget_transactions()
         try:
-            await physical.ask(f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}")
+            committed = await _rolled_back(physical, context)
             physical.session.leave()
             await physical.hear()
+            return committed
         except (asyncpg.InvalidSavepointSpecificationError, asyncpg.NoActiveSQLTransactionError) as error:
             connection.forbid_reuse()
             raise transaction_ended(context.test_id, connection.log.last_shown or "none") from error
@@ -125,6 +131,22 @@ class TDDTransactionManager:
                 remedy="set one of your own with create_savepoint and release that",
             )
         await _savepoint(connection, context, "RELEASE SAVEPOINT", name)
+
+
+async def _rolled_back(physical: PhysicalConnection, context: TDDTestContext) -> tuple[int, ...]:
+    """In one round trip, but for when the code under test has thrown all prepared statements away."""
+    assert context.horizon is not None, "the transaction was begun"
+    question = context.horizon.prepared_question if physical.asks_prepared else context.horizon.question
+    if physical.asks_prepared is False:
+        question = f"{PREPARE}; {context.horizon.prepared_question}"
+    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}; {question}"
+    try:
+        rows = await physical.ask(sql)
+    except asyncpg.InvalidSQLStatementNameError:
+        physical.asks_prepared = None
+        rows = await physical.ask(context.horizon.question)
+    physical.asks_prepared = physical.asks_prepared is not None
+    return numbers(rows[-1][0])
 
 
 async def _savepoint(connection: TestConnection, context: TDDTestContext, action: str, name: str | None) -> None:

@@ -63,11 +63,6 @@ class Script:
         return any(head[0] in _TRANSACTION for head in self.heads)
 
     @cached_property
-    def commits(self) -> str | None:
-        """The words of the first statement that would make the work permanent."""
-        return next((" ".join(head[:2]).upper() for head in self.heads if _is_commit(head)), None)
-
-    @cached_property
     def rolls_back(self) -> bool:
         """A statement would end the transaction by undoing it (and not merely go back to a savepoint)."""
         return any(_is_rollback(head) for head in self.heads)
@@ -124,12 +119,6 @@ def _heads(sql: str) -> Iterator[tuple[str, ...]]:
             break  # the rest of a long statement cannot matter
     if head:
         yield tuple(head)
-
-
-def _is_commit(head: tuple[str, ...]) -> bool:
-    if head[0] in ("commit", "end"):
-        return head[1:2] != ("prepared",)
-    return head[:2] == ("prepare", "transaction")
 
 
 def _is_rollback(head: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataflow.testing.masking import mask
@@ -23,6 +24,14 @@ SELECT pid, coalesce(application_name, ''), coalesce(state, ''),
  WHERE datid = %(database)s AND pid <> %(own)s AND backend_type <> 'parallel worker'
 UNION ALL
 SELECT 0, '', '', 0, '', false, gid FROM pg_prepared_xact() WHERE dbid = %(database)s
+"""
+
+_AT_WORK = """
+SELECT pid, coalesce(application_name, ''), coalesce(state, ''),
+       extract(epoch FROM clock_timestamp() - backend_start)::float8, coalesce(query, '')
+  FROM pg_stat_get_activity(NULL)
+ WHERE datid = %(database)s AND pid <> ALL (%(but)s) AND backend_type = 'client backend'
+   AND state_change >= clock_timestamp() - %(since_s)s * interval '1 second'
 """
 
 
@@ -69,6 +78,17 @@ def inside(connection: psycopg.Connection, database: int, own: int) -> Inside:
     )
 
 
+def at_work(
+    connection: psycopg.Connection, database: int, since_s: float, but: Collection[int]
+) -> tuple[Backend, ...]:
+    """Sessions in a database that did something within so many seconds, and are still there.
+
+    :param but: process ids of others.
+    """
+    values = {"database": database, "since_s": since_s, "but": list(but)}
+    return tuple(_backend(*row) for row in connection.execute(_AT_WORK, values).fetchall())
+
+
 def leave_alone(connection: psycopg.Connection, database: int, own: int, grace_s: float = GRACE_S) -> Inside:
     """Wait until no session is inside, at most `grace_s` seconds; whoever is left was left on purpose."""
     deadline = time.monotonic() + grace_s
@@ -94,6 +114,15 @@ def end(connection: psycopg.Connection, database: int, own: int) -> tuple[str, .
             raise TimeoutError(f"backend {found.pids[0]} does not end: {last}")
         time.sleep(0.002)
     return found.prepared
+
+
+def described(backend: Backend, where: str | None = None) -> str:
+    """One session in words. :param where: the source line that opened it, if known."""
+    name = f" ({backend.application})" if backend.application else ""
+    opened = f", opened at {where}" if where else ""
+    statement = f", last statement: {backend.statement}" if backend.statement else ", no statement yet"
+    state = f"{backend.state or 'no state'}, {backend.age_s:.1f} s old"
+    return f"backend {backend.pid}{name}, {state}{opened}{statement}"
 
 
 def _backend(pid: int, application: str, state: str, age_s: float, statement: str) -> Backend:

@@ -21,6 +21,7 @@ from dataflow.testing.reset.log import Written
 from dataflow.testing.reset.outcome import Outcome
 from dataflow.testing.reset.plan import Plan
 from dataflow.testing.reset.shape import Shape, read_shape
+from dataflow.testing.server.dropping import drop_database
 from dataflow.testing.template.session import explained
 
 # Who copies a database gets none of its rights and limits.
@@ -128,6 +129,19 @@ class Broker:
             self._keep_or_give_up(database, outcome)
         leaked = tuple((backend, lease.opened_at(backend.pid)) for backend in found.backends)
         return Returned(leaked, found.prepared, outcome, ended_ms)
+
+    def renew(self, lease: DatabaseLease) -> None:
+        """Put another copy in the place of a fresh one that is lent, under its name. Sessions inside are ended.
+
+        :raises ServerError: that is not possible.
+        """
+        with explained("replace the database of a test by a fresh copy"):
+            database = self._copy(ahead=False)
+            admin = self._maintenance.connection
+            drop_database(admin, lease.name, self._maintenance.enter)
+            names = sql.Identifier(database.name), sql.Identifier(lease.name)
+            admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
+        self._lent[lease] = Database(lease.name, database.oid, None)
 
     def close(self) -> None:
         """Drop all databases of this process. Idempotent."""

@@ -66,11 +66,12 @@ def choose(found: Facts) -> Strategy:
             "which needs no such right; or unset TEST_DATABASE_URL for the embedded server",
             option="TEST_DATABASE_URL",
         )
-    reason = _why_not_by_log(found)
+    reason = why_not_by_log(found)
     return Strategy(Method.LOG) if reason is None else Strategy(Method.CLONE, reason)
 
 
-def _why_not_by_log(found: Facts) -> str | None:
+def why_not_by_log(found: Facts) -> str | None:
+    """Why the log cannot be read and used there, and what would help; None when it can."""
     if found.version < _OLDEST_WITH_LOG:
         return f"the log can be read from PostgreSQL 16 on, this is {found.version // 10_000}"
     reasons = []

@@ -34,12 +34,12 @@ def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: S
     if event.outside:
         changes = ", ".join(event.outside)
         text = f"{event.test_id} changed something outside of its database, which stays: {changes}"
-        _warn(OutsideWarning(text), item)
+        warn(OutsideWarning(text), item)
     if not event.leaked or failed or settings.leaks == "ignore":
         return
     text = leak_text(event)
     if settings.leaks == "warn":
-        _warn(ConnectionLeakWarning(f"{text}\n  way out: {_CLOSE}"), item)
+        warn(ConnectionLeakWarning(f"{text}\n  way out: {_CLOSE}"), item)
         return
     raise told(
         ConnectionLeak(
@@ -51,7 +51,7 @@ def tell_returned(event: DatabaseReturned, item: pytest.Item | None, settings: S
     )
 
 
-def _warn(warning: TDDWarning, item: pytest.Item | None) -> None:
+def warn(warning: TDDWarning, item: pytest.Item | None) -> None:
     """With the line of the test, not one of this library."""
     if item is None:
         warnings.warn(warning, stacklevel=3)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
-from dataflow.testing.plugin.isolation import ROLLBACK, isolation_of, wants_database
+from dataflow.testing.plugin.isolation import MARKER, ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
 from dataflow.testing.plugin.schema import Schemas, wants_tables
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dataflow.testing.plugin.memory import MemoryWatch
     from dataflow.testing.report.model import Report
     from dataflow.testing.runtime import Runtime
+    from dataflow.testing.sandbox.recording import Recorder
 
 
 class Run:
@@ -38,6 +39,8 @@ class Run:
         self._wide_fixtures: list[str] = []
         self._memory: MemoryWatch | None = None
         self._schemas = Schemas(runtime)
+        self._recorders: list[Recorder] = []
+        runtime.recorders = self._recorders
         runtime.listener = self.listen
         runtime.who = self.who
 
@@ -57,12 +60,17 @@ class Run:
         self.report.add(event)
         if getattr(event, "problem", None) and event.harmless:  # type: ignore[union-attr]
             warnings.warn(TDDWarning(event.problem), stacklevel=2)  # type: ignore[union-attr]
-        from dataflow.testing.events import DatabaseReturned
+        from dataflow.testing.events import CommitEscapes, DatabaseReturned
 
         if isinstance(event, DatabaseReturned):
             from dataflow.testing.plugin.returned import tell_returned
 
             tell_returned(event, self._item, self.runtime.settings, failed=self._failed)
+        elif isinstance(event, CommitEscapes) and self.runtime.settings.escapes == "warn":
+            from dataflow.testing.plugin.returned import warn
+            from dataflow.testing.plugin.warnings import EscapeWarning
+
+            warn(EscapeWarning(str(event)), self._item)
 
     def who(self) -> str | None:
         """What is at work now: a fixture wider than a test, or the test."""
@@ -93,6 +101,8 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._item, self._failed = item, False
+        self._recorders.clear()
+        self.runtime.phase = "setup"
         self.runtime.isolation = isolation_of(item, ROLLBACK)
         try:
             check_has_loop(item)
@@ -130,14 +140,33 @@ class Run:
             fixturedef.cached_result = (None, key, (error, error.__traceback__))
             raise
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self.runtime.phase = "call"
+        result = yield
+        if self._recorders or item.get_closest_marker(MARKER) is not None:
+            from dataflow.testing.plugin.sent import check_budget
+
+            check_budget(item, self._recorders)
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         if call.excinfo is not None:
             self._failed = True
+        report = yield
+        if report.failed and self._recorders:
+            from dataflow.testing.plugin.sent import show_statements
+
+            show_statements(report, self._recorders)
+        return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         failed = True
+        self.runtime.phase = "teardown"
         try:
             yield
             failed = False

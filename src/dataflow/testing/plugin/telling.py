@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from dataflow.testing.errors import (
+    CommitEscaped,
     DatabaseNotClean,
     NoEventLoop,
     PoolExhausted,
@@ -21,6 +22,7 @@ from dataflow.testing.errors import (
 
 # Their messages say all; a traceback through this library would only bury them.
 TOLD_WITHOUT_TRACEBACK = (
+    CommitEscaped,
     DatabaseNotClean,
     NoEventLoop,
     PoolExhausted,

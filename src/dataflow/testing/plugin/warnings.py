@@ -13,6 +13,10 @@ class ConnectionLeakWarning(TDDWarning):
     """A test kept connections that it should have given back."""
 
 
+class EscapeWarning(TDDWarning):
+    """Something was committed while a test ran whose work is rolled back."""
+
+
 class MemoryGrowthWarning(TDDWarning):
     """A test made the process grow by more than the threshold."""
 

@@ -1,1 +1,1 @@
-"""What a run was like, for people: a fold over its events (`model`), and its words (`terminal`)."""
+"""What a run was like, for people: a fold over its events (`model`), its words (`terminal`), its `statements`."""

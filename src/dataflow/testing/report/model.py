@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dataflow.testing import events as kinds
 from dataflow.testing.events import (
+    CommitEscapes,
     ConnectionLeaked,
     ContextReleased,
     DatabaseMethod,
@@ -70,14 +71,20 @@ class DatabaseSummary(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """All that the end of a run has to say."""
+    """All that the end of a run has to say.
+
+    :param isolated: tests whose work was rolled back; of so many it is `proven` that nothing was committed
+        meanwhile, and of others not, with the reasons and how often each.
+    """
 
     servers: tuple[ServerChosen, ...]
     settings: tuple[str, ...]
     tests: int
     phases: tuple[Phase, ...]
     isolated: int
-    rolled_back: int
+    proven: int
+    unproven: tuple[tuple[str, int], ...]
+    escapes: tuple[CommitEscapes, ...]
     outside: int
     problems: tuple[str, ...]
     slow: tuple[SlowTest, ...]
@@ -134,6 +141,11 @@ class Report:
         rolled_back = [event for event in released if not event.committing]
         outside = {event.test_id for event in rolled_back if not event.isolated}
         isolated = {event.test_id for event in rolled_back} - outside
+        escapes = tuple(self._of(CommitEscapes))
+        doubtful = {
+            event.test_id for event in rolled_back if event.unproven is not None or event.problem is not None
+        }
+        doubtful |= {event.test_id for event in escapes}
         slow = _slow_tests(released, self.slow_ms)
         return Summary(
             servers=_distinct(self._of(ServerChosen)),
@@ -141,7 +153,11 @@ class Report:
             tests=len({event.test_id for event in released}),
             phases=_phases(released),
             isolated=len(isolated),
-            rolled_back=len({event.test_id for event in released if event.problem is None} & isolated),
+            proven=len(isolated - doubtful),
+            unproven=tuple(
+                Counter(event.unproven for event in rolled_back if event.unproven is not None).most_common()
+            ),
+            escapes=escapes,
             outside=len(outside),
             problems=tuple(event.problem for event in released if event.problem is not None),
             slow=tuple(slow[:SLOWEST_SHOWN]),

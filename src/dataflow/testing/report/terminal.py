@@ -70,13 +70,14 @@ def _verdict(phase: Phase) -> str:
 def _isolation(summary: Summary) -> Iterator[str]:
     if not summary.tests:
         return
-    yield (
-        f"isolation  {summary.rolled_back} of {summary.isolated} tests: all work rolled back, "
-        "in the transaction it began in"
-    )
+    count = f"{summary.proven} of {summary.isolated} tests"
+    yield f"isolation  proven for {count}: rolled back, and nothing was committed meanwhile"
+    for reason, times in summary.unproven:
+        yield f"           not proven for {times}: {reason}"
     if summary.outside:
         yield f"           {summary.outside} used a connection outside of it: what they committed stays"
-    yield "           not proven: that nothing was committed through other connections"
+    for escape in summary.escapes:
+        yield from (f"           {line}" for line in str(escape).splitlines())
     for problem in summary.problems:
         yield f"           {problem}"
 

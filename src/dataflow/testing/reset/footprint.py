@@ -39,7 +39,7 @@ class Touched:
     """What happened to one relation.
 
     :ivar came: places of rows that were put there. :ivar gone: places of rows that were there before and were
-        deleted or updated, perhaps by a transaction that was rolled back.
+        deleted or updated, perhaps by a transaction that was rolled back. :ivar updated: how often it was that.
     :ivar overwritten: a place of `gone` was used again, so that its row is gone for certain.
     :ivar unplaced: rows came at places that the log does not tell.
     :ivar in_place: places of rows that were changed where they stand, in no transaction.
@@ -49,6 +49,7 @@ class Touched:
 
     came: set[Tid] = field(default_factory=set)
     gone: set[Tid] = field(default_factory=set)
+    updated: int = 0
     overwritten: bool = False
     unplaced: bool = False
     in_place: set[Tid] = field(default_factory=set)
@@ -162,7 +163,9 @@ def _add(touched: Touched, blocks: list[BlockRecord]) -> None:
             touched.strange.add(kind)
         return
     went, came = places
-    touched.gone.update(tid for tid in went if tid not in touched.came)
+    old = [tid for tid in went if tid not in touched.came]
+    touched.gone.update(old)
+    touched.updated += len(old) if kind in _UPDATES else 0
     touched.overwritten = touched.overwritten or any(tid in touched.gone for tid in came)
     touched.came.update(came)
 

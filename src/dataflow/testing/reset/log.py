@@ -39,7 +39,7 @@ SELECT log.sessions, log.unfinished, log.visits, log.up_to, {_COLUMNS}
           FROM ({_INSIDE} OFFSET 0) AS inside OFFSET 0) AS log
   LEFT JOIN LATERAL (
        SELECT * FROM {{schema}}.pg_get_wal_block_info(
-              $2, CASE WHEN log.up_to - $2 <= {MOST_BYTES} THEN log.up_to END, false)
+              $2, CASE WHEN log.up_to - $2 <= {{most_bytes}} THEN log.up_to END, false)
         WHERE (reldatabase = $1 OR reldatabase = 0)
           AND relforknumber = {_MAIN_FORK} AND resource_manager NOT IN ({_INDEXES})) AS info ON true
 """
@@ -80,12 +80,13 @@ class Inside(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was written from `since` up to `up_to`, positions of the log."""
+    """What was written from `since` up to `up_to`, positions of the log. :param most_bytes: that were read."""
 
     since: str
     up_to: str
     records: list[BlockRecord]
     inside: Inside
+    most_bytes: int = MOST_BYTES
 
     @property
     def size_bytes(self) -> int:
@@ -94,7 +95,7 @@ class Written(NamedTuple):
     @property
     def too_long(self) -> bool:
         """It was not read."""
-        return self.size_bytes > MOST_BYTES
+        return self.size_bytes > self.most_bytes
 
 
 def install(connection: psycopg.Connection) -> None:
@@ -112,10 +113,14 @@ def install(connection: psycopg.Connection) -> None:
 
 
 class Log:
-    """The log as one connection sees it; its database must have pg_walinspect, and its role may use that."""
+    """The log as one connection sees it; its database must have pg_walinspect, and its role may use that.
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    :param most_bytes: a longer one is not read.
+    """
+
+    def __init__(self, connection: psycopg.Connection, most_bytes: int = MOST_BYTES) -> None:
         self._connection = connection
+        self._most_bytes = most_bytes
         self._flushes_by_message = connection.info.server_version >= _FLUSHES_BY_MESSAGE_SINCE
         row = connection.execute(_SCHEMA, (EXTENSION,)).fetchone()
         assert row is not None, "the extension is there"
@@ -123,7 +128,9 @@ class Log:
         connection.prepare_threshold = None
         up_to = _MESSAGE if self._flushes_by_message else _FLUSHED_16
         for query in (_READ, _PREPARE_GLANCE):
-            text = query.format(up_to=up_to, schema=row[0], unfinished=_unfinished(connection))
+            text = query.format(
+                up_to=up_to, schema=row[0], unfinished=_unfinished(connection), most_bytes=most_bytes
+            )
             connection.execute(text.encode())
 
     def position(self) -> str:
@@ -160,7 +167,7 @@ class Log:
         if rows[0][3] is None:
             return _inside(rows[0])
         records = [_record(*row[4:]) for row in rows if row[4] is not None]  # type: ignore[arg-type]
-        return Written(since, rows[0][3], records, _inside(rows[0]))
+        return Written(since, rows[0][3], records, _inside(rows[0]), self._most_bytes)
 
 
 def _unfinished(connection: psycopg.Connection) -> str:

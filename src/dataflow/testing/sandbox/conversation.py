@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.recording import Prepared
 from dataflow.testing.sandbox.statements import Script, Statement
 from dataflow.testing.sandbox.steps import (
     RELEASE,
@@ -59,7 +60,8 @@ class Driver:
     :ivar deliver: is given what the server says to it. :ivar gone: is called when there is none.
     :ivar incoming: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
-    :ivar prepared: what it has prepared there, by these names.
+    :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
+    :ivar number: which one it is, from 1.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
         :ivar portals: likewise. :ivar bound: names of all portals; cursors that SQL declares are none of them.
     :ivar skipping: what it sends is dropped, up to the end of its exchange.
@@ -75,6 +77,8 @@ class Driver:
     skipping: bool = False
     prefix: bytes = b""
     prepared: set[bytes] = field(default_factory=set)
+    texts: dict[bytes, Prepared] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class Exchange:
     :ivar ended: all of it was forwarded. :ivar refused: its rest is dropped, since something in it must fail.
     :ivar bound: it has a portal. :ivar executed: a statement ran.
     :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
+    :ivar parsed: what was parsed last. :ivar described: statements of which the server will tell the parameters.
     """
 
     driver: Driver
@@ -98,6 +103,8 @@ class Exchange:
     held: list[bytes] = field(default_factory=list)
     later: list[Send] = field(default_factory=list)
     moves: tuple[wire.Move, ...] = ()
+    parsed: Prepared | None = None
+    described: deque[bytes] = field(default_factory=deque)
 
 
 _BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}

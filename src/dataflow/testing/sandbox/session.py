@@ -22,13 +22,14 @@ from dataflow.testing.sandbox.conversation import (
     released,
 )
 from dataflow.testing.sandbox.forwarding import forward, sync
+from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
 _ASYNCHRONOUS = b"NSA"
 _COPY_DATA = b"dcf"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _AS_IT_IS = State(explicit=True)
-_NOTICE, _ERROR, _READY, _COMPLETE = b"NEZC"
+_NOTICE, _ERROR, _READY, _COMPLETE, _PARAMETERS = b"NEZCt"
 _COPY_IN = b"GW"
 
 
@@ -45,6 +46,7 @@ class Session:
     :param send: takes bytes for the server.
     :ivar inside: of the transaction; before and after it all goes through as it is.
     :ivar lost: the server has left the transaction that is never committed.
+    :ivar recorder: is told what drivers send.
     """
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
@@ -57,12 +59,14 @@ class Session:
         self._talk = Conversation()
         self.inside = False
         self.lost = False
+        self.recorder: Recorder | None = None
 
     def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = _nothing) -> Client:
         """A new driver. :param deliver: is given what the server says to it."""
         self._number += 1
         # The first one is that of the test; it has been there before others were.
-        driver = Driver(deliver, gone, prefix=b"d%d_" % self._number if self._drivers else b"")
+        prefix = b"d%d_" % self._number if self._drivers else b""
+        driver = Driver(deliver, gone, prefix=prefix, number=len(self._drivers) + 1)
         self._drivers.append(driver)
         return Client(self, driver)
 
@@ -199,11 +203,24 @@ class Session:
                 exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
                 if not self.isolated:
                     self._talk.awaited.append(Awaited(b"Z", last=True))
+            self._note(exchange, kind, message)
             if exchange.planned is not _AS_IT_IS:
                 forward(self._talk, exchange, message)
             else:
                 exchange.ended = kind in ENDS
                 self._talk.put(message)
+
+    def _note(self, exchange: Exchange, kind: bytes, message: bytes) -> None:
+        """What will be told of it."""
+        driver = exchange.driver
+        if kind == b"P":
+            exchange.parsed = driver.texts[wire.names(message, 1)[0][0]] = Prepared(message)
+        elif kind == b"D" and message[5:6] == b"S":
+            exchange.described.append(wire.names(message, 1, 6)[0][0])
+        elif kind == b"C" and message[5:6] == b"S":
+            driver.texts.pop(wire.names(message, 1, 6)[0][0], None)
+        elif self.recorder is not None:
+            self.recorder.sent(message, driver.texts, driver.number)
 
     # What the server says
 
@@ -253,6 +270,10 @@ class Session:
     ) -> None:
         if kind in _COPY_IN:
             self._copy_in(exchange)
+        elif kind == _PARAMETERS and exchange.described:
+            prepared = exchange.driver.texts.get(exchange.described.popleft())
+            if prepared is not None:
+                prepared.described(message)
         said += released(exchange)
         (exchange.held if awaited.held and kind == _COMPLETE else said).append(message)
 
@@ -262,6 +283,9 @@ class Session:
             if awaited.shown:
                 said += released(exchange)
             exchange.held.clear()
+            if self.recorder is not None:
+                sqlstate = wire.fields(message).get("C", "")
+                self.recorder.failed(sqlstate, exchange.parsed, exchange.driver.number)
             said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
             # With a place it is an error of reading the string: nothing in it was done.
             if awaited.broken is not None and "P" not in wire.fields(message):
@@ -278,6 +302,8 @@ class Session:
                 exchange.later = []
             return
         self._exchange = None
+        if self.recorder is not None:
+            self.recorder.answered()
         said += released(exchange)
         driver = exchange.driver
         status = message[5:6]

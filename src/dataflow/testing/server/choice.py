@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from dataflow.testing.dsn import Dsn
@@ -131,3 +134,10 @@ def _nothing_usable(attempts: tuple[str, ...], error: ServerError) -> ServerUnre
         remedy=error.remedy,
         option=error.option,
     )
+
+
+def this_process() -> str:
+    """A short command line, for the status of the embedded server."""
+    name = Path(sys.argv[0] or sys.executable).name
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    return f"{name} ({worker})" if worker else name

@@ -1,0 +1,125 @@
+"""Looking into the database itself: what committed transactions left there, and taking it out again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataflow.testing.proof.escape import File, row_changes
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Relations below this oid came with initdb.
+_FIRST_OF_USERS = 16_384
+_RELATIONS = """
+SELECT pg_relation_filenode(oid)::bigint, oid::regclass::text, relkind::text, oid::bigint < %(first)s
+  FROM pg_class WHERE pg_relation_filenode(oid) = ANY (%(files)s)
+"""
+_UNLOGGED = "SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'"
+# Names are the server's own, quoted by it; numbers are numbers.
+_THEIRS = "xmin = ANY ('{{{numbers}}}'::xid[])"
+_IN_BLOCKS = "ctid >= '({first},0)' AND ctid < '({end},0)' AND " + _THEIRS
+_MADE = (
+    "SELECT DISTINCT oid::regclass::text FROM pg_class"
+    " WHERE relpersistence <> 't' AND relkind IN ('r', 'v', 'm', 'S', 'f', 'p') AND {theirs} ORDER BY 1"
+)
+_LASTING = "SELECT count(*) FROM pg_class WHERE relpersistence <> 't' AND {theirs}"
+# What ANALYZE writes, which autovacuum may do at any time.
+_STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext_data"})
+# What a temporary table has rows in, until its session ends.
+_OF_TEMPORARY = frozenset(
+    {
+        "pg_attrdef",
+        "pg_attribute",
+        "pg_class",
+        "pg_constraint",
+        "pg_depend",
+        "pg_index",
+        "pg_namespace",
+        "pg_sequence",
+        "pg_type",
+    }
+)
+_LOCK_LIMIT = "SET LOCAL lock_timeout = '1s'"
+
+
+class Left(NamedTuple):
+    """What is there now.
+
+    :param changes: in words. :param removable: conditions under which rows can be deleted, by table; None: it
+        takes more than that to undo it.
+    """
+
+    changes: tuple[str, ...] = ()
+    removable: Mapping[str, str] | None = {}
+
+
+def look(connection: psycopg.Connection, files: Mapping[int, File], committed: Collection[int]) -> Left:
+    """What is left of what these transactions wrote.
+
+    :param committed: their numbers, of 32 bits.
+    """
+    theirs = _THEIRS.format(numbers=",".join(map(str, committed)))
+    rows = connection.execute(_RELATIONS, {"first": _FIRST_OF_USERS, "files": list(files)}).fetchall()
+    known = {int(file): (str(name), str(kind), bool(catalog)) for file, name, kind, catalog in rows}
+    changes: list[str] = []
+    removable: dict[str, str] = {}
+    catalogs: dict[str, bool] = {}  # and whether older rows were changed there
+    lasting = False
+    for file, (touched, (first, last)) in files.items():
+        name, kind, catalog = known.get(file, ("", "", False))
+        if kind not in ("r", "m") or name in _STATISTICS:
+            continue  # sequences and what is kept out of line; a table that is gone again
+        where = _IN_BLOCKS.format(first=first, end=last + 1, numbers=",".join(map(str, committed)))
+        present = _count(connection, name, where)
+        if catalog:
+            if present or touched.gone:
+                catalogs[name] = bool(touched.gone)
+            continue
+        change = row_changes(name, touched, present)
+        if change is not None:
+            changes.append(change)
+            removable[name] = where
+            lasting = lasting or bool(touched.gone) or bool(touched.strange)
+    if change := _schema_change(connection, catalogs, theirs):
+        return Left((*changes, change), None)
+    for name in _names(connection, _UNLOGGED):
+        if present := _count(connection, name, theirs):
+            changes.append(f"{name} (unlogged): {present} rows added or updated")
+            lasting = True  # whether there were older ones nobody can tell
+    return Left(tuple(changes), None if lasting else removable)
+
+
+def remove(connection: psycopg.Connection, removable: Mapping[str, str]) -> int:
+    """Delete such rows, in one transaction; returns its number, of 32 bits.
+
+    :raises psycopg.Error: it was not possible, and nothing was done.
+    """
+    with connection.transaction():
+        connection.execute(_LOCK_LIMIT)
+        for name, where in removable.items():
+            connection.execute(f"DELETE FROM ONLY {name} WHERE {where}".encode())
+        row = connection.execute("SELECT pg_current_xact_id()::text::bigint % (1::bigint << 32)").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _schema_change(connection: psycopg.Connection, catalogs: Mapping[str, bool], theirs: str) -> str | None:
+    if not catalogs:
+        return None
+    row = connection.execute(_LASTING.format(theirs=theirs).encode()).fetchone()
+    temporary = catalogs.keys() <= _OF_TEMPORARY and not any(catalogs.values()) and row is not None and not row[0]
+    if temporary:
+        return None
+    names = _names(connection, _MADE.format(theirs=theirs)) or sorted(catalogs)
+    return f"the schema was changed: {', '.join(names)}"
+
+
+def _count(connection: psycopg.Connection, name: str, where: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM ONLY {name} WHERE {where}".encode()).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _names(connection: psycopg.Connection, query: str) -> list[str]:
+    return [str(name) for (name,) in connection.execute(query.encode()).fetchall()]
