@@ -18,6 +18,7 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 	cd examples/orders && $(CURDIR)/$(BIN)/mypy
+	cd examples/fastapi && $(CURDIR)/$(BIN)/mypy
 
 contracts: $(STAMP)
 	$(BIN)/lint-imports

@@ -26,7 +26,9 @@ def test_make_demo_runs_the_script_that_is_tested_here() -> None:
     assert done.stdout.splitlines()[-1] == f'PATH="{ROOT}/.venv/bin:$PATH" sh examples/demo.sh'
 
 
-def test_the_demo_runs_the_examples_tests_and_ends_with_the_summary(make_cache_dir: Callable[[], Path]) -> None:
+def test_the_demo_runs_the_tests_of_both_examples_and_ends_with_the_summary(
+    make_cache_dir: Callable[[], Path],
+) -> None:
     """On a server that it starts itself, and which is gone afterwards."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     own = {
@@ -56,6 +58,8 @@ def test_the_demo_runs_the_examples_tests_and_ends_with_the_summary(make_cache_d
     assert isolated
     assert isolated[1] == isolated[2]
     assert "not proven" not in summary
-    passed = re.search(r"^(\d+) passed in [\d.]+s$", summary, re.M)
-    assert passed
-    assert int(passed[1]) >= int(isolated[1]) > 50
+    passed, of_requests = re.findall(r"^(\d+) passed in [\d.]+s$", summary, re.M)
+    assert int(passed) >= int(isolated[1]) > 50
+    assert "Running the tests of examples/fastapi" in done.stdout
+    assert int(of_requests) > 5
+    assert "warning" not in done.stdout

@@ -63,6 +63,8 @@ def test_switching_pytest_asyncio_off_is_told_for_every_asynchronous_fixture(pro
         "clean_connection",
         "fast_connection_pool",
         "resource_manager",
+        "tdd_async_engine",
+        "tdd_async_session",
     )
     tests = "".join(f"def test_{name}({name}): pass\n" for name in names)
     outcome = project.run(tests + "def test_without_fixture(): pass\n", "-p", "no:asyncio")

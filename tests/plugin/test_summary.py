@@ -122,4 +122,4 @@ def test_what_copy_wrote_outside_of_a_transaction_is_not_called_rolled_back(proj
             await managed_connection.copy_records_to_table("copied", records=[(1,)])
         """
     ).assert_outcomes(passed=2)
-    outcome.assert_says("isolation 0 of 0 tests", "2 used a connection outside of it")
+    outcome.assert_says("isolation proven for 0 of 0 tests", "2 used a connection outside of it")

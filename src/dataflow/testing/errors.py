@@ -14,6 +14,7 @@
     |   |-- CannotCreateDatabase  the role may not create databases
     |   `-- TemplateBusy          others build or use a template for too long
     |-- SchemaFailed              the schema, or its seed data, could not be built
+    |-- MissingLibrary            what an optional part needs is not installed
     |-- PoolExhausted             no connection became free in time (also a TimeoutError)
     |-- ContextError
     |   |-- StaleContext          the test that owned this handle is over
@@ -44,6 +45,7 @@ __all__ = [
     "ContextError",
     "DatabaseNotClean",
     "MissingDatabase",
+    "MissingLibrary",
     "NoEventLoop",
     "NoTestConnection",
     "NotATestDatabase",
@@ -155,6 +157,10 @@ class TemplateBusy(ServerError):
 
 class SchemaFailed(TDDError):
     """The schema could not be built."""
+
+
+class MissingLibrary(TDDError):
+    """A library that an optional part needs is not installed."""
 
 
 class PoolExhausted(TDDError, TimeoutError):

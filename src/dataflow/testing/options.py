@@ -259,6 +259,12 @@ OPTIONS: tuple[Option, ...] = (
         str,
     ),
     Option(
+        "schema_alembic",
+        "DATAFLOW_TDD_SCHEMA_ALEMBIC",
+        "alembic.ini, or pyproject.toml with [tool.alembic], whose migrations make them; from pytest's rootdir",
+        str,
+    ),
+    Option(
         "schema_files",
         "DATAFLOW_TDD_SCHEMA_FILES",
         "files and folders (migrations,seeds.csv) besides, whose change makes the schema stale",

@@ -50,6 +50,7 @@ class Settings:
     schema_sql: tuple[str, ...]
     schema_function: str | None
     schema_command: str | None
+    schema_alembic: str | None
     schema_files: tuple[str, ...]
     schema_timeout: float
     database_env: tuple[str, ...]

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from dataflow.testing.recipes.performance import debug_performance
     from dataflow.testing.recipes.resources import TDDResourceManager
     from dataflow.testing.recipes.schema_templates import SchemaTemplates
+    from dataflow.testing.template.alembic import AlembicMigrations
     from dataflow.testing.template.command import Command
     from dataflow.testing.template.files import SqlFiles
     from dataflow.testing.template.function import PythonFunction
     from dataflow.testing.template.steps import Steps
 
 __all__ = [
+    "AlembicMigrations",
     "Command",
     "DatabaseLease",
     "PythonFunction",
@@ -98,6 +100,7 @@ _PLACES = {
     "TDDResourceManager": "recipes.resources",
     "SchemaTemplates": "recipes.schema_templates",
     "DatabaseLease": "lease.lease",
+    "AlembicMigrations": "template.alembic",
     "Command": "template.command",
     "SqlFiles": "template.files",
     "PythonFunction": "template.function",

@@ -200,9 +200,32 @@ async def test_a_transaction_that_was_open_before_the_test_began(place):
     assert place.picture() == before
 
 
+async def test_one_open_before_with_savepoints_is_undone_as_a_whole(place):
+    before = place.picture()
+    with psycopg.connect(place.runtime.dsn.url()) as connection:
+        connection.execute("INSERT INTO author VALUES (3, 'Butler')")
+        connection.execute("SAVEPOINT a; INSERT INTO author VALUES (4, 'Delany')")
+        place.runtime.ask("SELECT pg_current_xact_id()")  # a later one is over, so the server tells no parts
+        context = await place.runtime.begin_test("later")
+        connection.commit()
+        with pytest.raises(CommitEscaped, match=r"it was undone\n- public.author: 2 rows added"):
+            await place.runtime.end_test(context)
+    assert place.picture() == before
+
+
 async def test_one_open_before_that_wrote_elsewhere_proves_nothing_against_it(place, tdd):
     with psycopg.connect(tdd.dsn.url()) as connection:
         connection.execute("INSERT INTO item VALUES (1)")
+        context = await place.runtime.begin_test("a neighbour")
+        connection.commit()
+        await place.runtime.end_test(context)
+    assert place.runtime.events[-1].unproven is None
+
+
+async def test_one_open_before_that_wrote_elsewhere_behind_a_savepoint_only(place, tdd):
+    with psycopg.connect(tdd.dsn.url()) as connection:
+        connection.execute("SAVEPOINT a; INSERT INTO item VALUES (1)")
+        tdd.ask("SELECT pg_current_xact_id()")
         context = await place.runtime.begin_test("a neighbour")
         connection.commit()
         await place.runtime.end_test(context)

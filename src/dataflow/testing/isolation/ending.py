@@ -13,7 +13,7 @@ from dataflow.testing.errors import TransactionEnded
 from dataflow.testing.events import CommitEscapes, Emit
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
-from dataflow.testing.isolation.outcomes import Finished, commit_escaped, escapes, released
+from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes, released
 from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.reuse import BROKEN
 from dataflow.testing.isolation.rollback import TDDTransactionManager
@@ -104,6 +104,7 @@ class Endings:
         context.ending = True
         try:
             if context.state is ContextState.IN_TRANSACTION:
+                finished = Finished(0.0, unproven=NOT_ENDED)
                 problem, committed = await self._undoing.roll_back(connection, context)
                 verdict = self._judged(connection, context, committed)
                 finished = Finished(0.0, problem, unproven=verdict.unproven)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.connection import TestConnection
 
 
+NOT_ENDED = "its transaction could not be ended"
+
+
 class Finished(NamedTuple):
     """How the end of a test went. :param teardown_s: seconds. :param problem, unproven: as in the event."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
-from dataflow.testing.isolation.outcomes import Finished, commit_escaped, escapes
+from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
 from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
 from dataflow.testing.proof.escape import Verdict
 from dataflow.testing.proof.horizon import POSITION, SNAPSHOT, Horizon, Window, numbers, read_horizon
@@ -209,7 +209,7 @@ class PsycopgTests:
 
         started = perf_counter()
         context.end()
-        line, problem, verdict = self._line, None, Verdict()
+        line, problem, verdict = self._line, None, Verdict(NOT_ENDED)
         try:
             verdict = self._judged(line, self._rolled_back(line))
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dataflow.testing.plugin.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+PYTEST_ASYNCIO: pytest.StashKey[bool] = pytest.StashKey()  # whether it is active
 _BEFORE: pytest.StashKey[Runtime | None] = pytest.StashKey()
 
 
@@ -66,20 +67,23 @@ def _given(values: Iterable[Any], not_given: tuple[str | None, ...]) -> dict[str
 
 
 def _register_fixtures(config: pytest.Config) -> None:
-    from dataflow.testing.plugin import database_fixtures, fixtures
+    from dataflow.testing.plugin import database_fixtures, fixtures, sqlalchemy_fixtures
 
     config.pluginmanager.register(fixtures, "dataflow-tdd-fixtures")
     config.pluginmanager.register(database_fixtures, "dataflow-tdd-database-fixtures")
-    if _pytest_asyncio_is_active(config):
+    config.pluginmanager.register(sqlalchemy_fixtures, "dataflow-tdd-sqlalchemy-fixtures")
+    config.stash[PYTEST_ASYNCIO] = _is_active(config, "pytest_asyncio.plugin")
+    if config.stash[PYTEST_ASYNCIO] or _is_active(config, "anyio.pytest_plugin"):
         from dataflow.testing.plugin import async_fixtures as module
     else:
         from dataflow.testing.plugin import no_async_fixtures as module  # type: ignore[no-redef]
     config.pluginmanager.register(module, "dataflow-tdd-async-fixtures")
 
 
-def _pytest_asyncio_is_active(config: pytest.Config) -> bool:
-    """By module, since its name as a plug-in depends on how it was loaded."""
-    module = sys.modules.get("pytest_asyncio.plugin")
+def _is_active(config: pytest.Config, name: str) -> bool:
+    """Whether a module is a plug-in of this run. By its name as one nothing could be told: that depends on how it
+    was loaded."""
+    module = sys.modules.get(name)
     return module is not None and config.pluginmanager.is_registered(module)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -15,10 +15,12 @@ from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
     import asyncpg
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.isolation.context import TDDTestContext
     from dataflow.testing.isolation.physical import PhysicalConnection
+    from dataflow.testing.layers.sqlalchemy import Engines
     from dataflow.testing.recipes.resources import TDDResourceManager
     from dataflow.testing.runtime import Runtime
 
@@ -97,3 +99,37 @@ async def resource_manager(tdd_runtime: Runtime) -> AsyncIterator[TDDResourceMan
         yield manager
     finally:
         await manager.release_all()
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def tdd_async_engine(
+    tdd_test_context: TDDTestContext,
+    tdd_engine_options: dict[str, Any],
+    tdd_runtime: Runtime,
+    _tdd_engines: Engines,
+) -> AsyncIterator[AsyncEngine]:
+    """SQLAlchemy's engine, with connections in the test's transaction; code under test may commit and roll back.
+
+    Marked ``tdd(isolation="database")`` it is one to the database of the test, and commits.
+    """
+    from dataflow.testing.layers.sqlalchemy import retire
+
+    database = tdd_test_context.database
+    dsn = tdd_runtime.server().dsn if database is None else database.dsn
+    engine = _tdd_engines.asynchronous(tdd_test_context.connect, dsn, tdd_engine_options, keep=database is None)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+        retire(engine.sync_engine)
+
+
+@pytest_asyncio.fixture
+@follows_test_loop
+async def tdd_async_session(
+    tdd_async_sessionmaker: async_sessionmaker[AsyncSession],
+) -> AsyncIterator[AsyncSession]:
+    """A session on `tdd_async_engine`, closed after the test."""
+    async with tdd_async_sessionmaker() as session:
+        yield session

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def tdd_schema(request: pytest.FixtureRequest, tdd_runtime: Runtime) -> SchemaSource:
     """How the tables and seed rows of the tests come to be; by default as the options say.
 
-    Override it in a conftest to say it in Python: return `SqlFiles`, `PythonFunction`, `Command` or `Steps`.
+    Override it in a conftest to say it in Python: return `SqlFiles`, `PythonFunction`, `AlembicMigrations`,
+    `Command` or `Steps`.
     """
     with telling():
         tdd_runtime.databases.root = request.config.rootpath

@@ -1,4 +1,4 @@
-"""Stand-ins for the asynchronous fixtures when pytest-asyncio is not active: they say so."""
+"""Stand-ins for the asynchronous fixtures when neither pytest-asyncio nor anyio is active: they say so."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from typing import NoReturn
 
 import pytest
 
-from dataflow.testing.errors import NoEventLoop
+from dataflow.testing.plugin.loop_scope import not_active
 
 
 def _unavailable(request: pytest.FixtureRequest) -> NoReturn:
-    raise NoEventLoop(
-        f"{request.node.nodeid}: {request.fixturename} needs pytest-asyncio, which is not active",
-        cause="it was switched off (-p no:asyncio), or plug-ins are not loaded automatically",
-        remedy="run without -p no:asyncio, or with -p pytest_asyncio.plugin when plug-in autoload is off",
-        option="PYTEST_DISABLE_PLUGIN_AUTOLOAD, -p",
-    )
+    assert request.fixturename is not None
+    raise not_active(request.node.nodeid, request.fixturename)
 
 
 for _name in (
@@ -25,5 +21,7 @@ for _name in (
     "clean_connection",
     "fast_connection_pool",
     "resource_manager",
+    "tdd_async_engine",
+    "tdd_async_session",
 ):
     globals()[_name] = pytest.fixture(name=_name)(lambda request: _unavailable(request))

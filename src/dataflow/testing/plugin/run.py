@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
 from dataflow.testing.plugin.isolation import MARKER, ROLLBACK, isolation_of, wants_database
-from dataflow.testing.plugin.loop_scope import check_has_loop, follow_test_loop
+from dataflow.testing.plugin.loop_scope import check_has_loop, following_test_loop, is_ours
 from dataflow.testing.plugin.schema import Schemas, wants_tables
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
@@ -119,9 +120,10 @@ class Run:
         if wide:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
-            if not wide and (follow_test_loop(fixturedef, request) or wants_tables(fixturedef)):
-                self._prepare(fixturedef, request)
-            return (yield)
+            with ExitStack() as prepared:
+                if not wide and (is_ours(fixturedef) or wants_tables(fixturedef)):
+                    self._prepare(fixturedef, request, prepared)
+                return (yield)
         except TDDModeDisabled as error:
             raise skipped(error) from None
         except TOLD_WITHOUT_TRACEBACK as error:
@@ -130,8 +132,12 @@ class Run:
             if wide:
                 self._wide_fixtures.pop()
 
-    def _prepare(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    def _prepare(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, prepared: ExitStack
+    ) -> None:
         try:
+            if is_ours(fixturedef):
+                prepared.enter_context(following_test_loop(fixturedef, request))
             self._schemas.prepare(fixturedef.argname, request)
         except BaseException as error:
             # As pytest notes an error of the fixture itself. Or it takes the fixture for one never set up,

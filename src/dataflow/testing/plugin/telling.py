@@ -10,6 +10,7 @@ import pytest
 from dataflow.testing.errors import (
     CommitEscaped,
     DatabaseNotClean,
+    MissingLibrary,
     NoEventLoop,
     PoolExhausted,
     SchemaFailed,
@@ -24,6 +25,7 @@ from dataflow.testing.errors import (
 TOLD_WITHOUT_TRACEBACK = (
     CommitEscaped,
     DatabaseNotClean,
+    MissingLibrary,
     NoEventLoop,
     PoolExhausted,
     SchemaFailed,

@@ -13,7 +13,9 @@ class PutBack(enum.Enum):
     """What became of it."""
 
     UNDONE = "it was undone"
-    REPLACED = "the database was replaced by a fresh copy of the schema's template, for all later tests"
+    REPLACED = (
+        "the database was replaced by a fresh copy of the template, without what session fixtures committed"
+    )
     STAYS = "it stays, and later tests may see it"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -94,10 +95,17 @@ def missing_extension(text: str) -> str | None:
 def raised_at(error: BaseException) -> str:
     """The last lines of the user's own code in the traceback, indented under a message: pytest does not show it
     for an error that is told in words. "" when there are none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(Path(frame.filename))]
+    return at(
+        (each.filename, each.lineno, each.name, each.line) for each in traceback.extract_tb(error.__traceback__)
+    )
+
+
+def at(frames: Iterable[tuple[str, int | None, str, str | None]]) -> str:
+    """The same of frames as values: file, line, function and text."""
+    own = [frame for frame in frames if is_users(Path(frame[0]))]
     return "".join(
-        f"\n    at {shown(Path(frame.filename))}:{frame.lineno}, in {frame.name}: {mask(frame.line or '')}"
-        for frame in frames[-_SHOWN_FRAMES:]
+        f"\n    at {shown(Path(file))}:{line}, in {function}: {mask(text or '')}"
+        for file, line, function, text in own[-_SHOWN_FRAMES:]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +21,18 @@ def imported(module: str, path: Path) -> tuple[Input, ...]:
 
     :param path: the source of `module`.
     """
+    return all_imported([(module, path)])
+
+
+def all_imported(modules: Iterable[tuple[str, Path]]) -> tuple[Input, ...]:
+    """As `imported`, of several together."""
     found: dict[str, Path] = {}
-    waiting = [(module, path)]
+    waiting = list(modules)
+    begun = {name for name, _ in waiting}
     while waiting:
         name, file = waiting.pop()
         for other in _names(file, _package(name, file)):
-            if other not in found and other != module and (source := _source(other)) is not None:
+            if other not in found and other not in begun and (source := _source(other)) is not None:
                 found[other] = source
                 waiting.append((other, source))
     return tuple(Input(name, found[name]) for name in sorted(found))
