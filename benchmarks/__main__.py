@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import django, overhead, resets, startup, statements
+from benchmarks import overhead, resets, startup, statements, with_django, with_psycopg
 from benchmarks.setting import describe_machine, scratch
 
 BENCHMARKS = {
@@ -12,7 +12,8 @@ BENCHMARKS = {
     "startup": startup.run,
     "resets": resets.run,
     "statements": statements.run,
-    "django": django.run,
+    "django": with_django.run,
+    "psycopg": with_psycopg.run,
 }
 
 

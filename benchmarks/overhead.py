@@ -1,6 +1,6 @@
-"""What `tdd_test_context` costs per test, beside the fixture that one would write by hand.
+"""What `tdd_test_context` and `tdd_psycopg` cost per test, beside the fixture that one would write by hand.
 
-Three suites of the same empty asynchronous tests run in turn: without a fixture, with the hand-written one,
+Three suites of the same empty tests run in turn: without a fixture, with the hand-written one,
 with ours. The cost of a fixture is what its suite takes more per test than the suite without one. Hand-written
 and empty suites run without our plugin, so all of its hooks count as ours.
 """
@@ -65,13 +65,51 @@ async def hand_written():
     await connection.close()
 """
 
+_HAND_PSYCOPG = """
+import psycopg
+
+@pytest.fixture(scope="session")
+def session_connection():
+    with psycopg.connect(URL, autocommit=True) as connection:
+        yield connection
+
+@pytest.fixture
+def hand_written(session_connection):
+    session_connection.execute("BEGIN")
+    yield session_connection
+    session_connection.execute("ROLLBACK")
+"""
+
 _SUITE = """
 import pytest
 
 @pytest.mark.parametrize("number", range({tests}))
-async def test_empty({fixture}number):
+{kind} test_empty({fixture}number):
     pass
 """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of tests.
+
+    :ivar hand_written: a conftest. :ivar fixture: ours.
+    :ivar most: the ratio that is wanted at most. :ivar loop_scope: of asynchronous tests.
+    """
+
+    name: str
+    hand_written: str
+    fixture: str
+    most: float
+    loop_scope: str = "session"
+    synchronous: bool = False
+
+
+KINDS = (
+    Kind("session loop", _HAND_SESSION, "tdd_test_context", 1.5),
+    Kind("function loop", _HAND_FUNCTION, "tdd_test_context", 0.4, "function"),
+)
+PSYCOPG = Kind("psycopg", _HAND_PSYCOPG, "tdd_psycopg", 1.5, synchronous=True)
 
 
 @dataclass(frozen=True)
@@ -90,22 +128,19 @@ class Round:
 def run(folder: Path) -> None:
     lease = lease_database(options(folder), what="benchmark")
     try:
-        for loop_scope, hand_written, most in (
-            ("session", _HAND_SESSION, 1.5),
-            ("function", _HAND_FUNCTION, 0.4),
-        ):
-            _compare(folder, loop_scope, hand_written, lease.dsn.url(), most)
+        for kind in KINDS:
+            compare(folder, kind, lease.dsn.url())
     finally:
         lease.close()
 
 
-def _compare(folder: Path, loop_scope: str, hand_written: str, url: str, most: float) -> None:
-    """:param most: the ratio that is wanted at most."""
-    place = folder / loop_scope
-    _write_suites(place, loop_scope, hand_written)
+def compare(folder: Path, kind: Kind, url: str) -> None:
+    """Print what the fixtures cost."""
+    place = folder / kind.name.replace(" ", "-")
+    _write_suites(place, kind)
     rounds = [_one_round(folder, place, url) for _ in range(ROUNDS)]
     print(
-        f"{loop_scope} loop: {TESTS} empty tests, the first {WARM_UP} not counted, {ROUNDS} rounds, "
+        f"{kind.name}: {TESTS} empty tests, the first {WARM_UP} not counted, {ROUNDS} rounds, "
         "suites in turn; ms per test, medians"
     )
     for name in ("empty", "hand", "ours"):
@@ -113,23 +148,25 @@ def _compare(folder: Path, loop_scope: str, hand_written: str, url: str, most: f
     hand = median(each.hand - each.empty for each in rounds)
     ours = median(each.ours - each.empty for each in rounds)
     ratios = sorted(each.ratio for each in rounds)
-    print(f"  cost   hand-written {hand:.3f}, tdd_test_context {ours:.3f}")
+    print(f"  cost   hand-written {hand:.3f}, {kind.fixture} {ours:.3f}")
     print(
         f"  ratio  {median(ratios):.2f} (median of the rounds; {ratios[0]:.2f} to {ratios[-1]:.2f}; "
-        f"at most {most:.2f} is wanted)"
+        f"at most {kind.most:.2f} is wanted)"
     )
 
 
-def _write_suites(place: Path, loop_scope: str, hand_written: str) -> None:
+def _write_suites(place: Path, kind: Kind) -> None:
     place.mkdir()
     (place / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\n"
-        f"asyncio_default_test_loop_scope = {loop_scope}\n"
-        f"asyncio_default_fixture_loop_scope = {loop_scope}\n"
+        f"asyncio_default_test_loop_scope = {kind.loop_scope}\n"
+        f"asyncio_default_fixture_loop_scope = {kind.loop_scope}\n"
     )
-    (place / "conftest.py").write_text(_CONFTEST.replace("{warm_up}", str(WARM_UP)) + hand_written)
-    for name, fixture in (("empty", ""), ("hand", "hand_written, "), ("ours", "tdd_test_context, ")):
-        (place / f"test_{name}.py").write_text(_SUITE.format(tests=TESTS, fixture=fixture))
+    (place / "conftest.py").write_text(_CONFTEST.replace("{warm_up}", str(WARM_UP)) + kind.hand_written)
+    written = "def" if kind.synchronous else "async def"
+    for name, fixture in (("empty", ""), ("hand", "hand_written, "), ("ours", f"{kind.fixture}, ")):
+        suite = _SUITE.format(tests=TESTS, kind=written, fixture=fixture)
+        (place / f"test_{name}.py").write_text(suite)
 
 
 def _one_round(folder: Path, place: Path, url: str) -> Round:

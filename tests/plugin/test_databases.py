@@ -513,29 +513,3 @@ def test_tests_that_are_rolled_back_have_one_schema_and_are_told_so(two_schemas)
         "SchemaFailed: a test that is rolled back asks for the schema right.sql, "
         "and earlier ones in this process were given left.sql"
     )
-
-
-def test_psycopg_tests_are_rolled_back_or_commit_in_a_database_of_their_own(shop):
-    """The schema's tables are there; nothing of a test reaches the next one."""
-    outcome = shop.run(
-        """
-        import psycopg, pytest
-
-        @pytest.mark.parametrize("n", range(3))
-        def test_rolled_back(tdd_psycopg, n):
-            connection = tdd_psycopg.connection
-            assert connection.execute("SELECT count(*) FROM account").fetchone() == (2,)
-            connection.execute("INSERT INTO account VALUES ('x', 1)")
-            connection.commit()
-            assert tdd_psycopg.connect().execute("SELECT count(*) FROM account").fetchone() == (3,)
-
-        @pytest.mark.tdd(isolation="database")
-        def test_commits(tdd_psycopg, tdd_database):
-            assert tdd_psycopg.database is tdd_database
-            with tdd_psycopg.connect() as connection:
-                connection.execute("INSERT INTO account VALUES ('x', 1)")
-            with psycopg.connect(tdd_database.url) as other:
-                assert other.execute("SELECT count(*) FROM account").fetchone() == (3,)
-        """
-    )
-    outcome.assert_outcomes(passed=4)

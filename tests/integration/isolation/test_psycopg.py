@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from dataflow.testing.errors import CommitEscaped, DatabaseNotClean, StaleContext, TransactionEnded
-from dataflow.testing.isolation.psycopg_tests import PsycopgTests
-from dataflow.testing.settings import Sources, resolve
 
 COUNT = "SELECT count(*) FROM item"
 
@@ -18,13 +17,9 @@ COUNT = "SELECT count(*) FROM item"
 @pytest.fixture
 def place(tdd):
     """The same database as the other tests of this folder have, through psycopg."""
-    events = []
-    tests = PsycopgTests(
-        lambda: tdd.manager.server.dsn, lambda: resolve(Sources()), events.append, tdd.databases.judge
-    )
-    tests.seen = events
-    yield tests
-    tests.close()
+    tests = tdd.psycopg_tests
+    tests.seen = tdd.events
+    return tests
 
 
 pytestmark = pytest.mark.asyncio  # for the fixture `tdd`, which owns the database
@@ -74,7 +69,8 @@ async def test_transactions_that_begin_by_themselves(tdd, place):
 
 async def test_rows_in_and_out_in_bulk(place):
     context = place.begin("bulk")
-    connection = context.connection
+    context.connect()
+    connection = context.connection  # its names are not those of the session
     with connection.cursor() as cursor:
         with cursor.copy("COPY item FROM STDIN") as copy:
             for number in range(100_000):
@@ -104,6 +100,25 @@ async def test_statements_that_psycopg_prepares(place):
                 assert connection.execute("SELECT %s::int", (number,), prepare=True).fetchone() == (number,)
             connection.commit()
         place.end(context)
+
+
+async def test_a_statement_of_many_bytes_is_not_taken_for_one_that_waits(place, monkeypatch):
+    monkeypatch.setattr("dataflow.testing.isolation.line.TURN_LIMIT_S", 0.0)
+    context = place.begin("large")
+    text = "x" * 10_000_000
+    assert context.connection.execute("SELECT %s::text, %s::text", (text, text)).fetchone() == (text, text)
+    place.end(context)
+
+
+async def test_a_pipeline_goes_on_behind_its_commit(place):
+    context = place.begin("commits in a pipeline")
+    connection = context.connection
+    statements = "INSERT INTO item VALUES (1)", "COMMIT", "INSERT INTO item VALUES (2)", "SELECT 1/0"
+    with pytest.raises(psycopg.errors.DivisionByZero), connection.pipeline():
+        deque(map(connection.execute, statements))
+    connection.rollback()
+    assert ids(connection) == [1]
+    place.end(context)
 
 
 async def test_several_connections_take_turns(place):

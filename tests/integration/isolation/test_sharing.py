@@ -10,6 +10,7 @@ import pytest
 from dataflow.testing.errors import PoolExhausted, StaleContext
 from dataflow.testing.isolation.committing import connect_committing, disconnect_committing
 from dataflow.testing.lease.lease import DatabaseLease
+from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.settings import Sources, resolve
 
 pytestmark = pytest.mark.asyncio
@@ -156,7 +157,7 @@ async def test_of_a_test_that_commits_they_are_connections_to_its_database(tdd):
         dsn = tdd.manager.server.dsn
         context = type(inside)("commits really")
         context.database = DatabaseLease("commits really", dsn)
-        await connect_committing(context, resolve(Sources()))
+        await connect_committing(context, resolve(Sources()), Recorder(lambda: "test"))
         pool, other = context.pool, await context.connect()
         await pool.execute("INSERT INTO item VALUES (1)")
         pids = {await each.fetchval("SELECT pg_backend_pid()") for each in (pool, other, context.connection)}

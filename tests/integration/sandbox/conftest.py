@@ -128,7 +128,7 @@ SEEDS = "TRUNCATE t, child; INSERT INTO t VALUES (1, 'one'), (2, 'two')"
 @pytest.fixture(scope="module")
 def dsn(admin_dsn: Dsn) -> Iterator[Dsn]:
     """A database with a few tables, as the role of the tests."""
-    name = f"sandbox_{secrets.token_hex(4)}"
+    name = f"sandbox_test_{secrets.token_hex(4)}"
     admin = psycopg.connect(admin_dsn.with_database("postgres").url(), autocommit=True)
     with closing(admin):
         admin.execute(f'CREATE DATABASE "{name}" OWNER {TEST_ROLE}'.encode())

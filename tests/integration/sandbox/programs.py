@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import select
+from collections.abc import Generator
 from time import monotonic
 from typing import Any, NamedTuple
 
-import psycopg
 from hypothesis import strategies
+from psycopg._connection_base import BaseConnection
 from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.waiting import Wait
 from tests.waiting import LIMIT_S
 
 STATEMENTS = (
@@ -104,8 +105,11 @@ _step = strategies.builds(Step, strategies.booleans(), _one) | strategies.builds
 programs = strategies.lists(_step, min_size=1, max_size=9)
 
 
-def run(connection: psycopg.Connection, program: list[Step]) -> list[tuple[Any, ...]]:
-    """For each step: it, its results, the state of the transaction after it, and the notices."""
+def running(connection: BaseConnection[Any], program: list[Step]) -> Generator[Any, int, list[tuple[Any, ...]]]:
+    """For each step: it, its results, the state of the transaction after it, and the notices.
+
+    As psycopg's own: the connection waits for what it yields, so it may be synchronous or asynchronous.
+    """
     notices: list[tuple[str | None, str | None]] = []
     connection.add_notice_handler(lambda said: notices.append((said.sqlstate, said.message_primary)))
     line = connection.pgconn
@@ -117,18 +121,19 @@ def run(connection: psycopg.Connection, program: list[Step]) -> list[tuple[Any, 
         else:
             line.send_query(step.sql.encode())
         results = []
-        while (result := _answer(line)) is not None:
+        while (result := (yield from _answer(line))) is not None:
             results.append(_described(result))
         seen.append((step, results, line.transaction_status, tuple(notices)))
     return seen
 
 
-def _answer(line: Any) -> Any:
-    line.flush()
+def _answer(line: Any) -> Generator[Any, int, Any]:
+    while line.flush():
+        yield Wait.RW
     deadline = monotonic() + LIMIT_S
     while line.is_busy():
         assert monotonic() < deadline, "there is no answer"
-        if select.select([line.socket], [], [], 0.1)[0]:
+        if (yield Wait.R):
             line.consume_input()
     return line.get_result()
 

@@ -21,7 +21,7 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
 from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended
-from dataflow.testing.isolation.sharing import SharedConnection, Sharing, joining
+from dataflow.testing.isolation.sharing import Sharing, sharing_of
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog
 
@@ -131,13 +131,8 @@ class TestConnection(_Connection):
         """Other connections: in the transaction of the test, or to the database that it has."""
         physical = self._usable()
         if self._sharing is None:
-            assert physical.relay is not None, "it is the connection of a test"
             limit_s = min(self._limit / 2, _TURN_LIMIT_S)
-            if (database := self._context.database) is not None:
-                self._sharing = Sharing(database.connect, limit_s)
-            else:
-                joins = joining(physical.relay, physical.arguments, limit_s)
-                self._sharing = Sharing(joins, limit_s, SharedConnection)
+            self._sharing = sharing_of(physical, self._context.database, limit_s)
         return self._sharing
 
     @property

@@ -15,6 +15,8 @@ from dataflow.testing.errors import NoTestConnection, SettingsError, StaleContex
 
 if TYPE_CHECKING:
     import asyncpg
+    import psycopg
+    from psycopg_pool import AsyncConnectionPool
 
     from dataflow.testing.isolation.connection import TestConnection
     from dataflow.testing.lease.lease import DatabaseLease
@@ -114,6 +116,24 @@ class TDDTestContext:
     def pool(self) -> asyncpg.Pool:
         """A pool of asyncpg, whose connections are as those of `connect`; closed with the test."""
         return self.connection.sharing.pool
+
+    async def connect_psycopg(self, conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
+        """A connection of psycopg, as those of `connect`: in the transaction of the test, or to its database.
+
+        It begins a transaction by itself, unless ``autocommit=True``. For SQLAlchemy:
+        ``create_async_engine("postgresql+psycopg://", async_creator=context.connect_psycopg)``.
+
+        :param arguments: for `psycopg.AsyncConnection.connect`, besides the address.
+        """
+        return await self.connection.sharing.psycopg.connect(conninfo, **arguments)
+
+    @property
+    def psycopg_pool(self) -> AsyncConnectionPool[Any]:
+        """A pool of psycopg_pool, whose connections are as those of `connect_psycopg`; closed with the test.
+
+        Its ``kwargs`` are arguments for each of them.
+        """
+        return self.connection.sharing.psycopg.pool
 
     @property
     def statements(self) -> Statements:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
 from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
-from dataflow.testing.isolation.refusals import not_clean, transaction_ended
+from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
 from dataflow.testing.proof.escape import Verdict
 from dataflow.testing.proof.horizon import POSITION, SNAPSHOT, Horizon, Window, numbers, read_horizon
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg_pool import ConnectionPool
 
     from dataflow.testing.dsn import Dsn
     from dataflow.testing.isolation.ending import Judge
-    from dataflow.testing.isolation.in_step import Line
+    from dataflow.testing.isolation.line import Line
+    from dataflow.testing.isolation.psycopg_pool import SharedPool
     from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.sandbox.recording import Recorder, Statements
     from dataflow.testing.settings import Settings
@@ -49,6 +53,8 @@ class PsycopgContext:
         self._opens = opens
         self._opened: list[psycopg.Connection] = []
         self._connection: psycopg.Connection | None = None
+        self._pool: SharedPool | None = None
+        self._threads = threading.Lock()
         self._over = False
 
     @property
@@ -68,28 +74,60 @@ class PsycopgContext:
 
         return self._recorder.statements if self._recorder is not None else Statements((), 0)
 
-    def connect(self, **arguments: Any) -> psycopg.Connection:
+    def connect(self, conninfo: str = "", **arguments: Any) -> psycopg.Connection:
         """Another connection, in the same transaction of the test; closed with the test at the latest.
 
         For code that wants one of its own, such as SQLAlchemy's ``create_engine("postgresql+psycopg://",
-        creator=context.connect)``. Connections of one test take turns.
+        creator=context.connect)``. Connections of one test take turns, also those of several threads.
 
         :param arguments: for `psycopg.connect`, besides the address: ``autocommit``, ``row_factory`` …
         :raises StaleContext: the test is over.
         """
+        self._check_is_on()
+        connection = self._opens(conninfo, **arguments)
+        with self._threads:
+            if not self._over:
+                self._opened.append(connection)
+                return connection
+        connection.close()  # another thread has ended the test meanwhile
+        raise self._is_over()
+
+    @property
+    def psycopg_pool(self) -> ConnectionPool[Any]:
+        """A pool of psycopg_pool, whose connections are as those of `connect`; closed with the test.
+
+        Its ``kwargs`` are arguments for each of them.
+
+        :raises StaleContext: the test is over.
+        """
+        self._check_is_on()
+        with self._threads:
+            if self._pool is None:
+                from dataflow.testing.isolation.line import TURN_LIMIT_S
+
+                with needing("psycopg_pool"):
+                    from dataflow.testing.isolation.psycopg_pool import SharedPool
+
+                self._pool = SharedPool(self.connect, TURN_LIMIT_S)
+            return self._pool
+
+    def _check_is_on(self) -> None:
         if self._over:
-            raise StaleContext(
-                f"context of {self.test_id}: the test is over",
-                cause="it was kept in a global or a wider fixture that outlived the test",
-                remedy="take tdd_psycopg in the test or fixture that needs the connection",
-            )
-        connection = self._opens(**arguments)
-        self._opened.append(connection)
-        return connection
+            raise self._is_over()
+
+    def _is_over(self) -> StaleContext:
+        return StaleContext(
+            f"context of {self.test_id}: the test is over",
+            cause="it was kept in a global, a wider fixture or a thread that outlived the test",
+            remedy="take tdd_psycopg in the test or fixture that needs the connection; join your threads",
+        )
 
     def end(self) -> None:
-        """Close what is open. Idempotent."""
-        self._over = True
+        """Close what is open, also where a thread uses it. Idempotent."""
+        with self._threads:
+            self._over = True
+        if self._pool is not None:
+            self._pool.close()
         for connection in self._opened:
             if not connection.closed:
                 connection.close()
@@ -137,7 +175,7 @@ class PsycopgTests:
         self._since = monotonic()
         self._began = perf_counter() - started
         recorder = line.session.recorder = self._new_recorder()
-        return PsycopgContext(test_id, lambda **arguments: connect(line, **arguments), recorder=recorder)
+        return PsycopgContext(test_id, partial(connect, line), recorder=recorder)
 
     def _begun(self, dsn: Dsn) -> Line:
         import psycopg
@@ -148,7 +186,7 @@ class PsycopgTests:
                 return self._enter(used)
             except (psycopg.Error, OSError):  # the server ended it between two tests
                 self.close()
-        from dataflow.testing.isolation.in_step import Line
+        from dataflow.testing.isolation.line import Line
 
         self.close()
         self._line = Line(dsn, self._settings().timeout)

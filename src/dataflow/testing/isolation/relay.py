@@ -22,6 +22,8 @@ from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.session import Session
 
 _READY = ord("Z")
+# Seconds that the server gets to take the wish that a statement be cancelled.
+_CANCEL_LIMIT_S = 5.0
 _AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"
 
 
@@ -49,6 +51,7 @@ class Relay(asyncio.Protocol):
         self._heard = bytearray()
         self._parked = parked
         self._mute = False
+        self._cancelling = 0
         self._patience: Patience | None = None
 
     # From the real transport
@@ -103,6 +106,17 @@ class Relay(asyncio.Protocol):
             assert self.session is not None, "it has a client"
             self._patience = Patience(self.session, self.client, asyncio.get_running_loop(), limit_s)
 
+    async def cancel(self) -> None:
+        """Have the server cancel what is under way. Nothing else, which it could hit, is sent before."""
+        self._cancelling += 1
+        self.real.pause_reading()
+        try:
+            await _ask_to_cancel(self.real.get_extra_info("socket"), self.greeting)
+        finally:
+            self._cancelling -= 1
+            if not self._cancelling and not self.real.is_closing():
+                self.real.resume_reading()
+
     def park(self) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
         sock = self.real.get_extra_info("socket")
@@ -135,6 +149,17 @@ class Relay(asyncio.Protocol):
         parked.session.send_to(self.real.write)
         self._take(parked.session)
         asyncio.get_running_loop().call_soon(self.inner.data_received, parked.greeting)
+
+
+async def _ask_to_cancel(server: Any, greeting: bytes) -> None:
+    """:param server: the socket of the session. :raises OSError: it cannot be asked."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(server.family, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        async with asyncio.timeout(_CANCEL_LIMIT_S):
+            await loop.sock_connect(sock, server.getpeername())
+            await loop.sock_sendall(sock, wire.cancel_request(greeting))
+            await loop.sock_recv(sock, 1)  # it hangs up when it has told the session
 
 
 class Patience:

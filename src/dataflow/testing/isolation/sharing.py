@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
 from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
+from dataflow.testing.isolation.refusals import needing
 from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.client import Client
+
+if TYPE_CHECKING:
+    from dataflow.testing.isolation.physical import PhysicalConnection
+    from dataflow.testing.isolation.psycopg_async import PsycopgSharing
+    from dataflow.testing.lease.lease import DatabaseLease
 
 # As many as a pool of asyncpg has; they cost the server nothing.
 MOST = 10
@@ -40,15 +47,18 @@ class Sharing:
 
     :param opens: makes one, as `asyncpg.connect` does, of the class that it is given.
     :param limit_s: seconds that a task waits for one.
+    :param psycopg: makes what opens those of psycopg, which need not be installed.
     """
 
     def __init__(
         self,
         opens: Callable[..., Awaitable[asyncpg.Connection]],
         limit_s: float,
+        psycopg: Callable[[], PsycopgSharing],
         kind: type[asyncpg.Connection] = asyncpg.Connection,
     ) -> None:
         self._opens = opens
+        self._psycopg = psycopg
         self._kind = kind
         self._limit_s = limit_s
         self._opened: list[asyncpg.Connection] = []
@@ -66,13 +76,48 @@ class Sharing:
             self._pool = SharedPool(self.connect, self._limit_s, self._kind)
         return self._pool
 
+    @cached_property
+    def psycopg(self) -> PsycopgSharing:
+        """The same with psycopg."""
+        return self._psycopg()
+
     def end(self) -> None:
         """Close all of them, without waiting."""
+        if "psycopg" in self.__dict__:
+            self.psycopg.end()
         if self._pool is not None:
             self._pool.terminate()
         for connection in self._opened:
             if not connection.is_closed():
                 connection.terminate()
+
+
+def sharing_of(physical: PhysicalConnection, database: DatabaseLease | None, limit_s: float) -> Sharing:
+    """Other connections of a test: in its transaction, or to the database that it has.
+
+    :param limit_s: seconds that each waits for the others.
+    """
+    if database is not None:
+        return Sharing(database.connect, limit_s, partial(_to_database, database, limit_s))
+    relay, arguments = physical.relay, physical.arguments
+    assert relay is not None, "it is the connection of a test"
+    relay.wait_at_most(limit_s)
+    with_psycopg = partial(_joining_psycopg, relay, arguments, limit_s)
+    return Sharing(joining(relay, arguments, limit_s), limit_s, with_psycopg, SharedConnection)
+
+
+def _to_database(database: DatabaseLease, limit_s: float) -> PsycopgSharing:
+    with needing("psycopg"):
+        from dataflow.testing.isolation.psycopg_async import PsycopgSharing, opening
+
+    return PsycopgSharing(opening(database.dsn), limit_s)
+
+
+def _joining_psycopg(relay: Relay, arguments: dict[str, Any], limit_s: float) -> PsycopgSharing:
+    with needing("psycopg"):
+        from dataflow.testing.isolation.psycopg_async import PsycopgSharing, joining
+
+    return PsycopgSharing(joining(relay, arguments["user"], arguments["database"], limit_s), limit_s)
 
 
 def joining(
@@ -83,7 +128,6 @@ def joining(
     :param relay: of the test's connection. :param arguments: with which that was opened.
     :param limit_s: seconds that a connection waits for its turn.
     """
-    relay.wait_at_most(limit_s)
 
     async def connect(**more: Any) -> asyncpg.Connection:
         loop = asyncio.get_running_loop()

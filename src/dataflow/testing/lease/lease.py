@@ -106,7 +106,7 @@ class DatabaseLease:
 
         return Opening(opened)
 
-    def connect_psycopg(self, **arguments: Any) -> psycopg.Connection:
+    def connect_psycopg(self, conninfo: str = "", **arguments: Any) -> psycopg.Connection:
         """A connection of psycopg, which begins a transaction by itself unless ``autocommit=True``.
 
         Close it, as ``with lease.connect_psycopg() as connection:`` does, which also commits.
@@ -114,7 +114,7 @@ class DatabaseLease:
         import psycopg
 
         where = _caller()
-        connection: psycopg.Connection = psycopg.connect(**(libpq_arguments(self.dsn, {}) | arguments))
+        connection: psycopg.Connection = psycopg.connect(conninfo, **(libpq_arguments(self.dsn, {}) | arguments))
         self._opened[connection.info.backend_pid] = where
         return connection
 

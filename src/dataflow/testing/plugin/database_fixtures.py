@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dataflow.testing.plugin.isolation import DATABASE, FRESH, ROLLBACK, isolation_of
+from dataflow.testing.plugin.schema import finds_tables
 from dataflow.testing.plugin.telling import telling
+from dataflow.testing.runtime import runtime
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.psycopg_tests import PsycopgContext
@@ -50,30 +52,29 @@ def tdd_database(
 
 
 @pytest.fixture
-def tdd_psycopg(
-    request: pytest.FixtureRequest, tdd_runtime: Runtime, tdd_schema: SchemaSource
-) -> Iterator[PsycopgContext]:
+@finds_tables
+def tdd_psycopg() -> Iterator[PsycopgContext]:
     """For tests with psycopg: ``.connection`` is inside a transaction that is rolled back after the test.
 
     Marked ``tdd(isolation="database")`` it is a connection to the database of the test, and commits.
     """
-    if isolation_of(request.node, ROLLBACK) != ROLLBACK:
-        yield from _committing(request)
+    # Asking for `request` or another fixture would cost as much as the transaction.
+    current = runtime()
+    current.use()
+    if current.isolation != ROLLBACK:
+        yield from _committing(current)
         return
-    if tdd_runtime.databases.schema is None:
-        tdd_runtime.databases.schema = tdd_schema
-    with telling():
-        context = tdd_runtime.psycopg_tests.begin(request.node.nodeid)
+    context = current.psycopg_tests.begin(current.who() or "")
     yield context
-    with telling():
-        tdd_runtime.psycopg_tests.end(context)
+    current.psycopg_tests.end(context)
 
 
-def _committing(request: pytest.FixtureRequest) -> Iterator[PsycopgContext]:
+def _committing(current: Runtime) -> Iterator[PsycopgContext]:
     from dataflow.testing.isolation.psycopg_tests import PsycopgContext
 
-    database = request.getfixturevalue("tdd_database")
-    context = PsycopgContext(request.node.nodeid, database.connect_psycopg, database)
+    database = current.database_of_test
+    assert database is not None, "the run asks for it before this fixture"
+    context = PsycopgContext(current.who() or "", database.connect_psycopg, database)
     yield context
     context.end()
 

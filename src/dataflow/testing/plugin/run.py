@@ -17,7 +17,7 @@ import pytest
 from dataflow.testing.errors import ConnectionLeak, NoEventLoop, SettingsError, TDDError, TDDModeDisabled
 from dataflow.testing.plugin.isolation import MARKER, ROLLBACK, isolation_of, wants_database
 from dataflow.testing.plugin.loop_scope import check_has_loop, following_test_loop, is_ours
-from dataflow.testing.plugin.schema import Schemas
+from dataflow.testing.plugin.schema import Schemas, wants_tables
 from dataflow.testing.plugin.telling import TOLD_WITHOUT_TRACEBACK, skipped, told
 from dataflow.testing.plugin.warnings import ConnectionLeakWarning, TDDWarning
 
@@ -125,7 +125,7 @@ class Run:
             self._wide_fixtures.append(f"fixture {fixturedef.argname}, scope {fixturedef.scope}")
         try:
             with ExitStack() as prepared:
-                if not wide and is_ours(fixturedef):
+                if not wide and (is_ours(fixturedef) or wants_tables(fixturedef)):
                     self._prepare(fixturedef, request, prepared)
                 return (yield)
         except TDDModeDisabled as error:
@@ -140,7 +140,8 @@ class Run:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, prepared: ExitStack
     ) -> None:
         try:
-            prepared.enter_context(following_test_loop(fixturedef, request))
+            if is_ours(fixturedef):
+                prepared.enter_context(following_test_loop(fixturedef, request))
             self._schemas.prepare(fixturedef.argname, request)
         except BaseException as error:
             # As pytest notes an error of the fixture itself. Or it takes the fixture for one never set up,

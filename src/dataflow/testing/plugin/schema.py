@@ -1,8 +1,9 @@
-"""Which tables a test with one of our asynchronous fixtures finds: those of the `tdd_schema` nearest to it."""
+"""Which tables a test that is rolled back finds: those of the `tdd_schema` nearest to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflow.testing.errors import SchemaFailed
 from dataflow.testing.plugin.isolation import ROLLBACK
@@ -14,6 +15,20 @@ if TYPE_CHECKING:
     from dataflow.testing.template.source import SchemaSource
 
 _FIXTURE = "tdd_schema"
+_FINDS_TABLES = "_tdd_finds_tables"
+_MAY_COMMIT = ("tdd_test_context", "tdd_psycopg")
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def finds_tables(function: _Function) -> _Function:
+    """Mark a fixture function that is not asynchronous; goes below ``pytest.fixture``."""
+    setattr(function, _FINDS_TABLES, True)
+    return function
+
+
+def wants_tables(fixturedef: pytest.FixtureDef[Any]) -> bool:
+    return hasattr(fixturedef.func, _FINDS_TABLES)
 
 
 class Schemas:
@@ -30,7 +45,7 @@ class Schemas:
         :raises SchemaFailed: rollback tests have another one already; or it could not be made.
         """
         runtime = self._runtime
-        if fixture == "tdd_test_context" and runtime.isolation != ROLLBACK:
+        if fixture in _MAY_COMMIT and runtime.isolation != ROLLBACK:
             # The same that the test gets if it asks for both, with its variables in the environment.
             runtime.database_of_test = request.getfixturevalue("tdd_database")
         elif not runtime.databases.settled:

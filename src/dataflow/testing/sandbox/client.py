@@ -1,4 +1,4 @@
-"""The end of a driver: what it sends goes in here."""
+"""The end of a driver: what it sends goes in here, and whether it has to wait for others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class Client:
     @property
     def waits(self) -> bool:
         """For its turn: others are at work."""
-        return bool(self._driver.incoming)
+        return bool(self._driver.incoming) and self._session.rival(self._driver) is not None
+
+    def waits_for(self, other: Client) -> bool:
+        """It is that one's turn."""
+        return bool(self._driver.incoming) and self._session.rival(self._driver) is other._driver
 
     @property
     def at_work(self) -> bool:

@@ -63,7 +63,8 @@ class Driver:
     :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
     :ivar number: which one it is, from 1.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
-        :ivar portals: likewise. :ivar skipping: what it sends is dropped, up to the end of its exchange.
+        :ivar portals: likewise. :ivar bound: names of all portals; cursors that SQL declares are none of them.
+    :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
 
     deliver: Callable[[bytes], None]
@@ -72,6 +73,7 @@ class Driver:
     incoming: bytearray = field(default_factory=bytearray)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
+    bound: set[bytes] = field(default_factory=set)
     skipping: bool = False
     prefix: bytes = b""
     prepared: set[bytes] = field(default_factory=set)

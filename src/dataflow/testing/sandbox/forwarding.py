@@ -21,11 +21,20 @@ def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     elif kind == b"S":
         sync(talk, exchange)
     elif not exchange.refused and not exchange.failed:  # the server would skip it as well
-        if not exchange.begun and kind not in _FREE:
-            exchange.begun = True
-            if not exchange.planned.explicit:
-                talk.begin(spare_unnamed=_uses_unnamed(message))
+        if kind not in _FREE:
+            _in_a_transaction(talk, exchange, message)
         _HANDLERS.get(kind, _other)(talk, exchange, message)
+
+
+def _in_a_transaction(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    """That of the driver, or one of ours, also behind one that the driver ends in the same exchange."""
+    first, exchange.begun = not exchange.begun, True
+    if exchange.planned.explicit:
+        return
+    if first:
+        talk.begin(spare_unnamed=_uses_unnamed(message))
+    elif talk.mark is Mark.NONE:
+        talk.inject(talk.before())
 
 
 def _uses_unnamed(message: bytes) -> bool:
@@ -103,6 +112,7 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal, name), _ = wire.names(message, 2)
     driver = exchange.driver
     driver.portals.pop(portal, None)
+    driver.bound.add(portal)
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
@@ -111,13 +121,17 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    talk.put(wire.renamed(message, _NAME + 1, exchange.driver.prefix), Awaited(b"Tn"))
+    driver = exchange.driver
+    (name,), _ = wire.names(message, 1, _NAME + 1)
+    prefix = driver.prefix if message[5:6] == b"S" or name in driver.bound else b""
+    talk.put(wire.renamed(message, _NAME + 1, prefix), Awaited(b"Tn"))
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal,), _ = wire.names(message, 1)
     statement = exchange.driver.portals.get(portal)
-    message = wire.renamed(message, _NAME, exchange.driver.prefix)
+    if portal in exchange.driver.bound:
+        message = wire.renamed(message, _NAME, exchange.driver.prefix)
     if statement is None:
         exchange.executed = True
         talk.put(message, Awaited(b"CsI"))
@@ -133,12 +147,16 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
     (name,), _ = wire.names(message, 1, _NAME + 1)
+    prefix = driver.prefix
     if message[5:6] == b"S":
         driver.statements.pop(name, None)
-        driver.prepared.discard(driver.prefix + name)
-    else:
+        driver.prepared.discard(prefix + name)
+    elif name in driver.bound:
         driver.portals.pop(name, None)
-    talk.put(wire.renamed(message, _NAME + 1, driver.prefix), Awaited(b"3"))
+        driver.bound.discard(name)
+    else:
+        prefix = b""
+    talk.put(wire.renamed(message, _NAME + 1, prefix), Awaited(b"3"))
 
 
 def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:

@@ -86,6 +86,12 @@ class Session:
     def works_for(self, driver: Driver) -> bool:
         return self._exchange is not None and self._exchange.driver is driver
 
+    def rival(self, driver: Driver) -> Driver | None:
+        """Another one that is at work, or in a transaction."""
+        if self._exchange is not None:
+            return None if self._exchange.driver is driver else self._exchange.driver
+        return next((other for other in self._drivers if other is not driver and other.state.explicit), None)
+
     @property
     def busy(self) -> bool:
         """The server has not answered yet."""

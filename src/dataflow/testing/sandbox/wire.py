@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 _INT = struct.Struct("!I")
 _ROWS = b"Dd"
+_BACKEND_KEY = ord("K")
+_CANCEL = 80877102  # in place of a version
 _HEAD = 5  # the type, and the length, which counts itself
 
 
@@ -47,6 +49,13 @@ def execute(portal: bytes) -> bytes:
 def close(what: bytes, name: bytes) -> bytes:
     """:param what: S for a statement, P for a portal."""
     return message(b"C", what + name + b"\0")
+
+
+def cancel_request(greeting: bytes) -> bytes:
+    """Cancels what is under way in the session that was greeted like that."""
+    said = bytearray(greeting)
+    key = next(each[_HEAD:] for kind, each in cut(said) if kind == _BACKEND_KEY)
+    return _INT.pack(len(key) + 8) + _INT.pack(_CANCEL) + key
 
 
 def complete(tag: bytes) -> bytes:
