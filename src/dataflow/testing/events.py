@@ -51,6 +51,16 @@ class ContextReleased(NamedTuple):
     unproven: str | None = None
 
 
+class RolledBack(NamedTuple):
+    """A test was rolled back that has no context of ours, as those of Django.
+
+    `unproven`: as in `ContextReleased`.
+    """
+
+    test_id: str
+    unproven: str | None = None
+
+
 class CommitEscapes(NamedTuple):
     """Something was committed in the database of rollback tests while a test ran.
 
@@ -131,7 +141,8 @@ class DatabaseReturned(NamedTuple):
 
 
 _Database = TemplateUsed | SchemaLeftOut | DatabaseMethod | DatabaseReturned
-Event = ServerChosen | ServerRestarted | ContextReleased | CommitEscapes | ConnectionLeaked | _Database
+_Test = ContextReleased | RolledBack | CommitEscapes | ConnectionLeaked
+Event = ServerChosen | ServerRestarted | _Test | _Database
 Emit = Callable[[Event], None]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
     from dataflow.testing.lease.lease import DatabaseLease
     from dataflow.testing.proof.escape import Verdict
-    from dataflow.testing.proof.horizon import Window
+    from dataflow.testing.proof.horizon import Horizon, Window
     from dataflow.testing.settings import Settings
     from dataflow.testing.template.source import SchemaSource
 
@@ -56,14 +56,28 @@ class Access:
         self._served = ServerWithDatabases(server, self._rollback_dsn, self.close)
         return self._served
 
-    def judge(self, window: Window) -> Verdict:
-        """What others committed in the database of the rollback tests while one ran; undone, if it can be."""
+    def judge(self, window: Window, database: str | None = None) -> Verdict:
+        """What others committed in the database of the rollback tests while one ran; undone, if it can be.
+
+        :param database: see `Proving.judge`.
+        """
+        return self._proof.judge(window, database)
+
+    def horizon(self) -> Horizon:
+        """What had been committed up to now.
+
+        :raises ServerError: it cannot be asked.
+        """
+        return self._proof.horizon()
+
+    @property
+    def _proof(self) -> Proving:
         with self._making:
             if self._proving is None:
                 from dataflow.testing.databases.proving import Proving
 
                 self._proving = Proving(lambda: self._served, self.renew, self._let_go)
-        return self._proving.judge(window)
+            return self._proving
 
     @property
     def settled(self) -> bool:

@@ -11,7 +11,7 @@ from dataflow.testing.proof.escape import Escape, PutBack, Verdict
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.server_protocol import Server
-    from dataflow.testing.proof.horizon import Window
+    from dataflow.testing.proof.horizon import Horizon, Window
     from dataflow.testing.proof.witness import Witness
 
 
@@ -32,20 +32,35 @@ class Proving:
         self._witness: Witness | None = None
         self._one_at_a_time = threading.Lock()
 
-    def judge(self, window: Window) -> Verdict:
-        """What of it was in the database of the tests. That is as it was before, if it can be."""
+    def horizon(self) -> Horizon:
+        """What had been committed up to now, for who has no session of ours to ask.
+
+        :raises ServerError: it cannot be asked.
+        """
+        server = self._server()
+        assert server is not None, "it has a database there"
+        with self._one_at_a_time:
+            return self._asked(server).horizon()
+
+    def judge(self, window: Window, database: str | None = None) -> Verdict:
+        """What of it was in the database of the tests. That is as it was before, if it can be.
+
+        :param database: another one, by name; if it has to be replaced, that is left to the caller.
+        """
         server = self._server()
         if server is None:
             return Verdict("the server was given back before the test ended")
         with self._one_at_a_time:
             try:
-                name = server.dsn.database or ""
+                name = database or server.dsn.database or ""
                 verdict = self._asked(server).judge(window, name)
             except ServerError as error:
                 return Verdict(error.what)
             escape = verdict.escape
             if escape is None or escape.put_back is not PutBack.STAYS:
                 return verdict
+            if database is not None:
+                return Verdict(escape=escape._replace(put_back=PutBack.LATER, why=None))
             return Verdict(escape=self._replaced(name, escape))
 
     def _asked(self, server: Server) -> Witness:

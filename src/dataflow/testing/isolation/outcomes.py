@@ -60,13 +60,18 @@ def escapes(test_id: str, escape: Escape, beside: tuple[str, ...] = ()) -> Commi
     )
 
 
-def commit_escaped(event: CommitEscapes) -> CommitEscaped:
+WAY_OUT = (
+    "give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect), "
+    'or mark the test tdd(isolation="database")'
+)
+
+
+def commit_escaped(event: CommitEscapes, remedy: str = WAY_OUT) -> CommitEscaped:
     """What to raise for it."""
     return CommitEscaped(
         str(event),
         cause="another connection than those of the test: of a pool or engine of the application, of a thread, "
         "of a process",
-        remedy="give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect), "
-        'or mark the test tdd(isolation="database")',
+        remedy=remedy,
         option="DATAFLOW_TDD_ESCAPES, --tdd-escapes=error|warn",
     )

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dataflow.testing.databases.server import ROLLBACK
 from dataflow.testing.errors import ContextError, SettingsError
 from dataflow.testing.layers.django_cases import patched_cases
-from dataflow.testing.layers.django_sessions import Sessions, let_go
+from dataflow.testing.layers.django_proof import Watch
+from dataflow.testing.layers.django_sessions import Sessions, let_go, session_pids
 from dataflow.testing.template.configured import configured_schema
 from dataflow.testing.template.django import DjangoMigrations
 from dataflow.testing.template.django_address import kept, point, put_back
@@ -80,6 +81,7 @@ class DjangoDatabases:
         self._undo = ExitStack()
         self._settle = False
         self._sessions = Sessions(self._lease_named, self._stray)
+        self._watch = Watch(runtime)
 
     def enter(self) -> None:
         """From now on Django's test runner makes its databases here.
@@ -193,6 +195,7 @@ class DjangoDatabases:
 
         :raises BaseException: as the listener of the runtime does for sessions that were left.
         """
+        self._renew()
         if not self._held:
             return
         held, self._held = self._held, {}
@@ -206,6 +209,33 @@ class DjangoDatabases:
         with ExitStack() as stack:
             for lease in held.values():
                 stack.callback(self._runtime.take_back_database, lease)
+
+    def watch(self) -> None:
+        """A test that is rolled back begins."""
+        self._watch.begin()
+
+    def judge(self, case: Any) -> None:
+        """It was rolled back.
+
+        :raises CommitEscaped: somebody committed in a database of it meanwhile, and that is an error.
+        """
+        __tracebackhide__ = True
+        primaries = {
+            self._primary(alias) for alias in case._databases_names(include_mirrors=True) if self.has(alias)
+        }
+        databases = [self._places[primary].rollback.name for primary in primaries]
+        aliases = [alias for primary in primaries for alias in self._places[primary].aliases]
+        self._watch.end(self._who() or case.id(), databases, session_pids(aliases))
+
+    def _renew(self) -> None:
+        """Databases in which others committed what could not be undone are replaced when nobody works there."""
+        for place in self._places.values():
+            if place.rollback.name in self._watch.spoilt:
+                self._sessions.close()
+                for alias in place.aliases:
+                    let_go(alias)
+                self._databases.renew(place.rollback.name)
+        self._watch.spoilt.clear()
 
     def has(self, alias: str) -> bool:
         """Whether an alias leads to a database of ours."""

@@ -19,6 +19,10 @@ class Lending(Protocol):
 
     def lends(self, alias: str) -> bool: ...
 
+    def watch(self) -> None: ...
+
+    def judge(self, case: Any) -> None: ...
+
 
 @contextmanager
 def patched_cases(databases: Lending) -> Iterator[None]:
@@ -52,13 +56,18 @@ def _methods(databases: Lending, before: dict[str, Any]) -> dict[str, Any]:
         if not issubclass(cls, TestCase):
             databases.begin(cls)
         before["_pre_setup"].__get__(None if case is cls else case, cls)()
+        if issubclass(cls, TestCase):
+            databases.watch()
 
     def post_teardown(case: Any) -> None:
+        __tracebackhide__ = True
         try:
             before["_post_teardown"](case)
         finally:
             if not isinstance(case, TestCase):
                 databases.end()
+        if isinstance(case, TestCase):
+            databases.judge(case)
 
     is_classmethod = isinstance(before["_pre_setup"], classmethod)  # since Django 5.2
     return {

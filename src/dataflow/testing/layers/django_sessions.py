@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,14 @@ def let_go(alias: str) -> None:
     connection.close()
     if connection.settings_dict["OPTIONS"].get("pool"):
         connection.close_pool()
+
+
+def session_pids(aliases: Iterable[str]) -> list[int]:
+    """Process ids of this thread's sessions."""
+    from django.db import connections
+
+    opened = (connections[alias].connection for alias in aliases)
+    return [each.info.backend_pid for each in opened if each is not None and not each.closed]
 
 
 class Sessions:

@@ -16,6 +16,7 @@ class PutBack(enum.Enum):
     REPLACED = (
         "the database was replaced by a fresh copy of the template, without what session fixtures committed"
     )
+    LATER = "the database is replaced by a fresh copy of the template before the next class of tests"
     STAYS = "it stays, and later tests may see it"
 
 
@@ -43,7 +44,7 @@ class Verdict(NamedTuple):
     @property
     def restored(self) -> bool:
         """The database is for certain as it was before the test."""
-        stays = self.escape is not None and self.escape.put_back is PutBack.STAYS
+        stays = self.escape is not None and self.escape.put_back in (PutBack.STAYS, PutBack.LATER)
         return self.unproven is None and not stays
 
 

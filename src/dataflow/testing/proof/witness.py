@@ -11,8 +11,9 @@ from dataflow.testing.lease.connecting import connect, silent_settings
 from dataflow.testing.lease.strategy import facts, why_not_by_log
 from dataflow.testing.proof.before import OPEN_BEFORE, Before
 from dataflow.testing.proof.escape import Escape, PutBack, Verdict, written
-from dataflow.testing.proof.horizon import LOW_BITS, Window
+from dataflow.testing.proof.horizon import LOW_BITS, POSITION, SNAPSHOT, Horizon, Window, read_horizon
 from dataflow.testing.proof.inside import Left, look, remove
+from dataflow.testing.reset.batch import send
 from dataflow.testing.reset.log import Log, install, position_bytes
 from dataflow.testing.template.session import explained, first_words, forget, is_alive
 
@@ -39,6 +40,14 @@ class Witness:
         self._log: Log | None = None
         self._unable: str | None = None
         self._own: set[int] = set()  # transactions by which something was undone
+
+    def horizon(self) -> Horizon:
+        """
+        :raises ServerError: it cannot be asked.
+        """
+        with explained("tell what was committed"):
+            (position,), (snapshot, age) = send(self._ready(), [POSITION, f"SELECT {SNAPSHOT}"]).rows
+        return read_horizon(position, snapshot, age)
 
     def judge(self, window: Window, database: str) -> Verdict:
         """What of it was in this database. Rows that were only added are taken out again.

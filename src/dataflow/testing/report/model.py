@@ -15,6 +15,7 @@ from dataflow.testing.events import (
     DatabaseMethod,
     DatabaseReturned,
     Event,
+    RolledBack,
     SchemaLeftOut,
     ServerChosen,
     ServerRestarted,
@@ -139,13 +140,14 @@ class Report:
     def summary(self) -> Summary:
         released = self._of(ContextReleased)
         rolled_back = [event for event in released if not event.committing]
-        outside = {event.test_id for event in rolled_back if not event.isolated}
-        isolated = {event.test_id for event in rolled_back} - outside
+        reasons = [(event.test_id, event.unproven) for event in rolled_back]
+        reasons += [(event.test_id, event.unproven) for event in self._of(RolledBack)]
+        unproven = [(test_id, reason) for test_id, reason in reasons if reason is not None]
         escapes = tuple(self._of(CommitEscapes))
-        doubtful = {
-            event.test_id for event in rolled_back if event.unproven is not None or event.problem is not None
-        }
-        doubtful |= {event.test_id for event in escapes}
+        outside = {event.test_id for event in rolled_back if not event.isolated}
+        isolated = {test_id for test_id, _ in reasons} - outside
+        doubtful = {test_id for test_id, _ in unproven} | {event.test_id for event in escapes}
+        doubtful |= {event.test_id for event in rolled_back if event.problem is not None}
         slow = _slow_tests(released, self.slow_ms)
         return Summary(
             servers=_distinct(self._of(ServerChosen)),
@@ -154,9 +156,7 @@ class Report:
             phases=_phases(released),
             isolated=len(isolated),
             proven=len(isolated - doubtful),
-            unproven=tuple(
-                Counter(event.unproven for event in rolled_back if event.unproven is not None).most_common()
-            ),
+            unproven=tuple(Counter(reason for _, reason in unproven).most_common()),
             escapes=escapes,
             outside=len(outside),
             problems=tuple(event.problem for event in released if event.problem is not None),

@@ -68,7 +68,7 @@ def _verdict(phase: Phase) -> str:
 
 
 def _isolation(summary: Summary) -> Iterator[str]:
-    if not summary.tests:
+    if not summary.tests and not summary.isolated:
         return
     count = f"{summary.proven} of {summary.isolated} tests"
     yield f"isolation  proven for {count}: rolled back, and nothing was committed meanwhile"
