@@ -246,12 +246,16 @@ class _Joined(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._paused = False
-        kept, self._kept = b"".join(self._kept), []
-        if kept:
-            self._loop.call_soon(self._deliver, kept)
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """With what was kept, unless it was stopped again meanwhile."""
+        if self._kept and not self._paused:
+            kept, self._kept = b"".join(self._kept), []
+            self._deliver(kept)
 
     def _deliver(self, said: bytes) -> None:
-        if self._paused:
+        if self._paused or self._kept:  # what comes now goes behind what is kept
             self._kept.append(said)
         elif not self._closing:
             self._inner.data_received(said)
