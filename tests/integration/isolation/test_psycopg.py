@@ -186,6 +186,22 @@ async def test_getting_out_all_the_same_is_found_and_stops_the_others_where_it_c
     tdd.ask("DELETE FROM item RETURNING id")
 
 
+async def test_what_is_prepared_by_sql_does_not_reach_the_next_test(tdd, place):
+    for statement in (
+        "PREPARE mine AS SELECT 1",
+        "SELECT 1; PREPARE mine AS SELECT 1",
+        "DEALLOCATE ALL",
+        "SELECT 1",
+    ) * 2:
+        context = place.begin(statement)
+        connection = context.connect(autocommit=True)
+        assert connection.execute("SELECT name FROM pg_prepared_statements WHERE name = 'mine'").fetchall() == []
+        connection.execute(statement)
+        place.end(context)
+        assert (place.seen[-1].problem, place.seen[-1].unproven) == (None, None)
+    assert sum(event.opened for event in place.seen if isinstance(event, ContextReleased)) == 1
+
+
 async def test_what_others_commit_meanwhile_is_found_and_undone(tdd, place):
     context = place.begin("has others beside it")
     context.connection.execute("INSERT INTO item VALUES (1)")
@@ -227,5 +243,5 @@ async def test_nothing_of_it_stays_open(tdd, place):
         context.connect().execute("SELECT 1")
         place.end(context)
     place.close()
-    # One more, if somebody committed something meanwhile, from which the log is read.
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+    # Two more, if somebody committed something meanwhile, from which that is judged.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 from asyncpg import introspection
 
+from dataflow.testing.isolation.questions import Questions
 from dataflow.testing.isolation.relay import CancelsItsOwn, Relay
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
@@ -34,11 +35,10 @@ class PhysicalConnection(CancelsItsOwn):
 
     :ivar relay: between it and the server; None for a plain connection.
     :ivar arguments: with which it was opened.
-    :ivar asks_prepared: what was committed is asked by a prepared statement; None: not before it serves a second
-        test. A session that goes from loop to loop loses its statements each time.
+    :ivar questions: what the server is asked at the beginning and the end of a test.
     """
 
-    __slots__ = ("_own_config", "arguments", "asks_prepared", "handle", "pid", "relay")
+    __slots__ = ("_own_config", "arguments", "handle", "pid", "questions", "relay")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -54,7 +54,7 @@ class PhysicalConnection(CancelsItsOwn):
         self._own_config: Any = self._config
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()
-        self.asks_prepared: bool | None = None
+        self.questions = Questions()
 
     def terminate(self) -> None:
         super().terminate()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
 from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
+from dataflow.testing.isolation.questions import Questions
 from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
 from dataflow.testing.proof.escape import Verdict
-from dataflow.testing.proof.horizon import POSITION, SNAPSHOT, Horizon, Window, numbers, read_horizon
-from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
+from dataflow.testing.proof.horizon import Horizon, Window
+from dataflow.testing.sandbox.steps import AFTER_ROLLBACK
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 
 _GUARD = "dataflow_tdd_test"
 _BEGIN = f"BEGIN; SAVEPOINT {_GUARD}"
-# The connections of a test go with it, and what they have prepared.
-_END = f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK; {AFTER_ROLLBACK}; DEALLOCATE ALL"
+_END = f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK; {AFTER_ROLLBACK}"
 
 
 class PsycopgContext:
@@ -154,6 +154,7 @@ class PsycopgTests:
         self._judge = judge
         self._new_recorder = new_recorder
         self._line: Line | None = None
+        self._questions = Questions()
         self._horizon = Horizon("", "", 0)
         self._began = self._since = 0.0
         self._opened = False
@@ -189,14 +190,15 @@ class PsycopgTests:
         from dataflow.testing.isolation.line import Line
 
         self.close()
+        self._questions = Questions()
         self._line = Line(dsn, self._settings().timeout)
         self._opened = True
         return self._enter(self._line)
 
     def _enter(self, line: Line) -> Line:
-        (position,), (deferred, snapshot, age) = line.ask(f"{_BEGIN}; {POSITION}; {DEFERRED}, {SNAPSHOT}")
-        line.session.enter(deferred=deferred == "t")
-        self._horizon = read_horizon(position, snapshot, age)
+        begun = self._questions.begun(line.ask(f"{_BEGIN}; {self._questions.first}"))
+        line.session.enter(deferred=begun.deferred)
+        self._horizon = begun.horizon
         return line
 
     def end(self, context: PsycopgContext) -> None:
@@ -237,14 +239,27 @@ class PsycopgTests:
         try:
             line.settle()
             line.session.recorder = None
-            rows = line.ask(f"{_END}; {self._horizon.question}")
-            line.session.leave()
-            return numbers(rows[-1][0])
+            return self._asked_at_end(line)
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction):
             raise
         except (psycopg.Error, OSError):  # the server has rolled back what it ended
             self.close()
             return None
+
+    def _asked_at_end(self, line: Line) -> tuple[int, ...]:
+        import psycopg
+
+        questions, end = self._questions, _END
+        if line.session.prepares:
+            questions.lost()
+            end = f"{_END}; DEALLOCATE ALL"
+        try:
+            rows = line.ask(f"{end}; {questions.last(self._horizon)}")
+        except psycopg.errors.InvalidSqlStatementName:  # by a DEALLOCATE ALL of the test
+            questions.lost()
+            rows = line.ask(questions.last(self._horizon))
+        line.session.leave()
+        return questions.ended(rows)
 
     def _judged(self, line: Line | None, committed: tuple[int, ...] | None) -> Verdict:
         if committed == ():

@@ -8,10 +8,10 @@ from dataflow.testing.errors import SavepointGone, TransactionError
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
+from dataflow.testing.isolation.questions import Begun
 from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
-from dataflow.testing.proof.horizon import POSITION, PREPARE, SNAPSHOT, numbers, read_horizon
-from dataflow.testing.sandbox.steps import AFTER_ROLLBACK, DEFERRED
+from dataflow.testing.sandbox.steps import AFTER_ROLLBACK
 
 
 class TDDTransactionManager:
@@ -38,11 +38,9 @@ class TDDTransactionManager:
             )
         session = physical.session
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
-        # Anybody may have made some constraints since the last test.
-        rows = await physical.ask(f"{sql}; {POSITION}; {DEFERRED}, {SNAPSHOT}", context.timeout)
-        (position,), (deferred, snapshot, age) = rows
-        session.enter(deferred=deferred == "t")
-        context.horizon = read_horizon(position, snapshot, age)
+        begun = await _begun(physical, sql, context.timeout)
+        session.enter(deferred=begun.deferred)
+        context.horizon = begun.horizon
         self._open.add(context)
         context.state = ContextState.IN_TRANSACTION
 
@@ -133,20 +131,28 @@ class TDDTransactionManager:
         await _savepoint(connection, context, "RELEASE SAVEPOINT", name)
 
 
-async def _rolled_back(physical: PhysicalConnection, context: TDDTestContext) -> tuple[int, ...]:
-    """In one round trip, but for when the code under test has thrown all prepared statements away."""
-    assert context.horizon is not None, "the transaction was begun"
-    question = context.horizon.prepared_question if physical.asks_prepared else context.horizon.question
-    if physical.asks_prepared is False:
-        question = f"{PREPARE}; {context.horizon.prepared_question}"
-    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}; {question}"
+async def _begun(physical: PhysicalConnection, sql: str, timeout: float | None) -> Begun:
+    """In one round trip, unless the session has lost its prepared statements."""
+    questions = physical.questions
     try:
-        rows = await physical.ask(sql)
+        return questions.begun(await physical.ask(f"{sql}; {questions.first}", timeout))
     except asyncpg.InvalidSQLStatementNameError:
-        physical.asks_prepared = None
-        rows = await physical.ask(context.horizon.question)
-    physical.asks_prepared = physical.asks_prepared is not None
-    return numbers(rows[-1][0])
+        questions.lost()
+        await physical.ask("ROLLBACK", timeout)
+        return questions.begun(await physical.ask(f"{sql}; {questions.first}", timeout))
+
+
+async def _rolled_back(physical: PhysicalConnection, context: TDDTestContext) -> tuple[int, ...]:
+    """As `_begun`."""
+    assert context.horizon is not None, "the transaction was begun"
+    questions = physical.questions
+    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}"
+    try:
+        rows = await physical.ask(f"{sql}; {questions.last(context.horizon)}")
+    except asyncpg.InvalidSQLStatementNameError:
+        questions.lost()
+        rows = await physical.ask(questions.last(context.horizon))
+    return questions.ended(rows)
 
 
 async def _savepoint(connection: TestConnection, context: TDDTestContext, action: str, name: str | None) -> None:

@@ -116,7 +116,7 @@ class Conversation:
 
     :ivar out: bytes that are to be sent. :ivar mark: our savepoint when all of it has been done.
     :ivar deferred: there are constraints INITIALLY DEFERRED; None: not known. :ivar defers: the transaction may
-        have made some.
+        have made some. :ivar prepares: it may have prepared statements by SQL.
     """
 
     def __init__(self) -> None:
@@ -125,6 +125,7 @@ class Conversation:
         self.mark = Mark.NONE
         self.deferred: bool | None = None
         self.defers = False
+        self.prepares = False
 
     def put(self, data: bytes, awaited: Awaited | None = None) -> None:
         self.out.append(data)
@@ -179,6 +180,7 @@ class Conversation:
 
     def note(self, script: Script) -> None:
         self.defers = self.defers or script.defers
+        self.prepares = self.prepares or script.prepares
 
 
 def skip(driver: Driver) -> None:

@@ -79,6 +79,11 @@ class Session:
         self._send = send
 
     @property
+    def prepares(self) -> bool:
+        """Statements may have been prepared by SQL, which outlive the transaction."""
+        return self._talk.prepares
+
+    @property
     def isolated(self) -> bool:
         """What drivers do is in the transaction."""
         return self.inside and not self.lost
@@ -134,7 +139,7 @@ class Session:
 
     def leave(self) -> None:
         """It was ended."""
-        self.inside = self.lost = self._talk.defers = False
+        self.inside = self.lost = self._talk.defers = self._talk.prepares = False
         self._forget()
 
     def _forget(self) -> None:

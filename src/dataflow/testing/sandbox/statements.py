@@ -86,11 +86,13 @@ _REPLACED = {
 
 class Script(NamedTuple):
     """:param defers: constraints may be deferrable after it.
-    :param copies: it may be a COPY with rows behind it."""
+    :param copies: it may be a COPY with rows behind it. :param prepares: it has a PREPARE.
+    """
 
     statements: tuple[Statement, ...]
     copies: bool = False
     defers: bool = False
+    prepares: bool = False
 
     @property
     def matters(self) -> bool:
@@ -138,6 +140,7 @@ def _read(sql: str) -> Script:
         tuple(statements),
         copies=any(statement.words[:1] == ("copy",) for statement in statements),
         defers=_DEFERS.search(sql) is not None,
+        prepares=any(statement.words[:1] == ("prepare",) for statement in statements),
     )
 
 
