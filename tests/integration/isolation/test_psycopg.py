@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from dataflow.testing.errors import CommitEscaped, DatabaseNotClean, StaleContext, TransactionEnded
+from dataflow.testing.events import ContextReleased
 
 COUNT = "SELECT count(*) FROM item"
 
