@@ -17,8 +17,8 @@ from psycopg.pq.abc import PGconn
 
 from dataflow.testing.errors import WrongEventLoop
 from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps, without_key
-from dataflow.testing.isolation.refusals import needing
 from dataflow.testing.isolation.relay import Patience, Relay
+from dataflow.testing.missing import importing
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
@@ -163,7 +163,7 @@ class PsycopgSharing:
     @property
     def pool(self) -> AsyncConnectionPool[Any]:
         if self._pool is None:
-            with needing("psycopg_pool"):
+            with importing("psycopg_pool", extra="psycopg"):
                 from dataflow.testing.isolation.psycopg_pool import SharedAsyncPool
 
             self._pool = SharedAsyncPool(self.connect, self._limit_s)
