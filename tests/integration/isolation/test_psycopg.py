@@ -234,7 +234,9 @@ async def test_nothing_of_it_stays_open(tdd, place):
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of sockets that were not closed
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # out of a `__del__`, or of a socket
 async def test_an_end_that_is_interrupted_does_not_reach_the_next_test(tdd, place):
     """By Ctrl-C, or by a plug-in that limits the time of a test."""
 
