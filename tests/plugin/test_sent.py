@@ -72,12 +72,15 @@ def test_of_many_the_last_are_shown(project):
     outcome = project.run(
         """
         async def test_fails(tdd_test_context):
-            for number in range(100):
+            for number in range(99):
                 await tdd_test_context.connection.execute(f"SELECT {number}")
+            await tdd_test_context.pool.execute("SELECT 'another'")
             assert False
         """
     )
-    outcome.assert_outcomes(failed=1).assert_says("100 statements, the last 30:", "SELECT 99")
+    outcome.assert_outcomes(failed=1).assert_says("100 statements, the last 30:", "SELECT 98")
+    assert re.search(r"call +#1 +[\d.]+ ms  SELECT 98\n", outcome.text)
+    assert re.search(r"call +#2 +[\d.]+ ms  SELECT 'another'\n", outcome.text)
     outcome.assert_silent_about("SELECT 69")
 
 

@@ -230,7 +230,7 @@ async def test_nothing_of_it_stays_open(tdd, place):
         context.connect().execute("SELECT 1")
         place.end(context)
     place.close()
-    # Two more, if somebody committed something meanwhile: over them the log is read, and the database looked into.
+    # Two more, if somebody committed something meanwhile: over them log and database are looked into.
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
 
 
