@@ -124,6 +124,16 @@ async def test_a_pipeline_goes_on_behind_its_commit(place):
     place.end(context)
 
 
+async def test_waiting_for_notifications_is_no_wait_for_the_server(make):
+    runtime = make(timeout=1)
+    context = runtime.psycopg_tests.begin("hears nothing")
+    connection = context.connect(autocommit=True)
+    connection.execute("LISTEN news")
+    assert list(connection.notifies(timeout=2.0)) == []
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    runtime.psycopg_tests.end(context)
+
+
 async def test_several_connections_take_turns(place):
     context = place.begin("turns")
     first, second = context.connection, context.connect()
