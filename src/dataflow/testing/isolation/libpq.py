@@ -60,7 +60,6 @@ EVENTS: dict[int, int] = (
     if hasattr(select, "poll")
     else {}
 )
-_BACKEND_KEY = ord("K")
 
 
 class Entrance:
@@ -288,12 +287,3 @@ def send_most(sock: socket.socket, waiting: bytearray) -> None:
             return
         except OSError:  # whoever reads it finds that there is an end
             waiting.clear()
-
-
-def without_key(greeting: bytes) -> bytes:
-    """The greeting of a server, apart from what lets others cancel its statements."""
-    said = bytearray(greeting)
-    return b"".join(
-        wire.message(b"K", message[5:9] + bytes(4)) if kind == _BACKEND_KEY else message
-        for kind, message in wire.cut(said)
-    )

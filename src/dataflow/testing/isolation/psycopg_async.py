@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from dataflow.testing.errors import WrongEventLoop
-from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps, without_key
+from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps
 from dataflow.testing.isolation.relay import Patience, Relay
 from dataflow.testing.missing import importing
 
@@ -190,7 +190,7 @@ def joining(relay: Relay, user: str | None, database: str | None, limit_s: float
 
     :param relay: of the test's connection. :param limit_s: seconds that a connection waits for its turn.
     """
-    entrance = Entrance(without_key(relay.greeting), user, database)
+    entrance = Entrance(relay.greeting, user, database)
 
     async def connect(conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
         end = LoopsEnd(relay, *entrance.let_in(), limit_s)
