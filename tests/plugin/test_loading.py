@@ -133,7 +133,8 @@ UNUSED = """
     import sys
 
     def test_nothing_of_ours_is_loaded():
-        heavy = ("asyncio", "asyncpg", "django", "psycopg", "psutil", "dataflow.testing.server",
+        heavy = ("asyncio", "asyncpg", "django", "psycopg", "psycopg_pool", "psutil", "sqlalchemy", "sqlmodel",
+                 "alembic", "dataflow.testing.server", "dataflow.testing.proof", "dataflow.testing.sandbox",
                  "dataflow.testing.isolation", "dataflow.testing.report", "dataflow.testing.settings",
                  "dataflow.testing.layers", "dataflow.testing.plugin.django")
         assert [name for name in heavy if name in sys.modules] == []

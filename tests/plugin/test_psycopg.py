@@ -158,6 +158,25 @@ def test_another_schema_is_refused_as_for_asynchronous_tests(shop):
     outcome.assert_says("SchemaFailed: a test that is rolled back asks for the schema")
 
 
+def test_without_psycopg_it_is_told_how_to_get_it(project):
+    project.ini(asyncio_mode="auto")
+    project.conftest("import sys; sys.modules['psycopg'] = None")
+    outcome = project.run(
+        """
+        import pytest
+        from dataflow.testing.errors import MissingLibrary
+
+        def test_plain(tdd_psycopg): pass
+
+        async def test_asynchronous(tdd_test_context):
+            with pytest.raises(MissingLibrary, match="psycopg cannot be imported"):
+                await tdd_test_context.connect_psycopg()
+        """
+    ).assert_outcomes(passed=1, errors=1)
+    outcome.assert_says("MissingLibrary: psycopg cannot be imported", 'pip install "dataflow-tdd[psycopg]"')
+    outcome.assert_silent_about("Traceback")
+
+
 def test_psycopg_tests_are_rolled_back_or_commit_in_a_database_of_their_own(shop):
     """The schema's tables are there; nothing of a test reaches the next one."""
     outcome = shop.run(

@@ -51,16 +51,36 @@ def test_a_failure_shows_the_last_statements_with_phase_time_parameters_and_erro
     assert any(re.fullmatch(r"call +\d+\.\d\d ms  SELECT \$1::int", x) for x in lines)
 
 
+def test_a_statement_that_names_a_secret_shows_no_value(project):
+    outcome = project.run(
+        """
+        async def test_fails(tdd_test_context):
+            connection = tdd_test_context.connection
+            await connection.execute("CREATE TABLE login (name text, password text)")
+            await connection.execute("INSERT INTO login (name, password) VALUES ('Ann', 'hun''ter2')")
+            await connection.execute("INSERT INTO login (name, password) VALUES ($1, $2)", "Bob", "swordfish")
+            raise ValueError
+        """
+    )
+    section = outcome.text.partition("- SQL of this test -")[2]
+    assert "VALUES ('***', '***')" in section
+    assert "with $1 = ***, $2 = ***" in section
+    assert not any(value in section for value in ("Ann", "ter2", "Bob", "swordfish"))
+
+
 def test_of_many_the_last_are_shown(project):
     outcome = project.run(
         """
         async def test_fails(tdd_test_context):
-            for number in range(100):
+            for number in range(99):
                 await tdd_test_context.connection.execute(f"SELECT {number}")
+            await tdd_test_context.pool.execute("SELECT 'another'")
             assert False
         """
     )
-    outcome.assert_outcomes(failed=1).assert_says("100 statements, the last 30:", "SELECT 99")
+    outcome.assert_outcomes(failed=1).assert_says("100 statements, the last 30:", "SELECT 98")
+    assert re.search(r"call +#1 +[\d.]+ ms  SELECT 98\n", outcome.text)
+    assert re.search(r"call +#2 +[\d.]+ ms  SELECT 'another'\n", outcome.text)
     outcome.assert_silent_about("SELECT 69")
 
 
@@ -111,9 +131,31 @@ def test_a_budget_that_is_kept_and_one_that_is_not(project):
         "likely cause: a loop that asks for each row by itself",
         "10 x SELECT * FROM line WHERE id = ? OR text = ?",
         "ValueError: its own",
-        "test_has_none: max_statements counts what is sent on the connections of the test, and it has none",
+        "test_has_none: max_statements counts what is sent on connections of the test that are recorded, "
+        "and it has none",
     )
     outcome.assert_silent_about("test_fails_by_itself: 10 statements")
+
+
+def test_however_many_different_statements_there_were_before(project):
+    with_schema(project)
+    outcome = project.run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def filled(tdd_psycopg):
+            for number in range(1100):
+                tdd_psycopg.connection.execute(f"INSERT INTO line VALUES ({number + 100})")
+
+        @pytest.mark.tdd(max_statements=3)
+        def test_asks_for_each(filled, tdd_psycopg):
+            for number in range(5):
+                tdd_psycopg.connection.execute(f"SAVEPOINT s{number}")
+                tdd_psycopg.connection.execute(f"SELECT * FROM line WHERE id = {number}")
+        """
+    )
+    outcome.assert_outcomes(failed=1).assert_says("5 statements were sent, and max_statements allows 3")
 
 
 def test_a_marker_that_is_not_understood(project):

@@ -9,9 +9,10 @@ from dataflow.testing.errors import MissingLibrary
 
 
 @contextmanager
-def importing(library: str) -> Iterator[None]:
-    """Around the imports of a library. :param library: as it is called, and our extra with it.
+def importing(library: str, extra: str | None = None) -> Iterator[None]:
+    """Around the imports of a library.
 
+    :param extra: of ours that brings it along, if that is not called as the library is.
     :raises MissingLibrary: it cannot be imported.
     """
     try:
@@ -19,6 +20,6 @@ def importing(library: str) -> Iterator[None]:
     except ImportError as error:
         raise MissingLibrary(
             f"{library} cannot be imported: {error}",
-            cause="it is not installed for the Python of the tests: only the extra of its name brings it along",
-            remedy=f'pip install "dataflow-tdd[{library}]"',
+            cause="it is not installed for the Python of the tests: only an extra brings it along",
+            remedy=f'pip install "dataflow-tdd[{extra or library}]"',
         ) from error

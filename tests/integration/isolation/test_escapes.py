@@ -370,10 +370,14 @@ async def test_two_tests_at_a_time_are_both_named_and_our_own_undoing_is_not_hel
     one = await place.runtime.begin_test("one")
     other = await place.runtime.begin_test("the other")
     place.runtime.ask("INSERT INTO author VALUES (3, 'Butler')")
-    with pytest.raises(CommitEscaped, match=r"one, or one of those that ran beside it: the other: something"):
+    late = await place.runtime.begin_test("began behind it")
+    with pytest.raises(
+        CommitEscaped, match=r"one, or one of those that ran beside it: the other, began behind it: something"
+    ):
         await place.runtime.end_test(one)
-    await place.runtime.end_test(other)
-    assert place.runtime.events[-1].unproven is None
+    for test in (other, late):
+        await place.runtime.end_test(test)
+        assert place.runtime.events[-1].unproven is None
 
 
 async def test_more_log_than_is_read_is_not_proven(place, tdd, monkeypatch):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import subprocess
+import sys
 from collections import deque
 from pathlib import Path
 
@@ -120,6 +123,16 @@ async def test_a_pipeline_goes_on_behind_its_commit(place):
     connection.rollback()
     assert ids(connection) == [1]
     place.end(context)
+
+
+async def test_waiting_for_notifications_is_no_wait_for_the_server(make):
+    runtime = make(timeout=1)
+    context = runtime.psycopg_tests.begin("hears nothing")
+    connection = context.connect(autocommit=True)
+    connection.execute("LISTEN news")
+    assert list(connection.notifies(timeout=2.0)) == []
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    runtime.psycopg_tests.end(context)
 
 
 async def test_several_connections_take_turns(place):
@@ -244,5 +257,53 @@ async def test_nothing_of_it_stays_open(tdd, place):
         context.connect().execute("SELECT 1")
         place.end(context)
     place.close()
-    # Two more, if somebody committed something meanwhile, from which that is judged.
+    # Two more, if somebody committed something meanwhile: over them log and database are looked into.
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # out of a `__del__`, or of a socket
+async def test_an_end_that_is_interrupted_does_not_reach_the_next_test(tdd, place):
+    """By Ctrl-C, or by a plug-in that limits the time of a test."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted, contexts = 0, []
+    try:
+        for number in range(100):
+            context = place.begin(f"test {number}")
+            contexts.append(context)
+            assert ids(context.connection) == []
+            context.connection.execute("INSERT INTO item VALUES (1)")
+            context.connection.commit()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (number + 1))
+                place.end(context)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        while contexts:
+            contexts.pop().end()
+        del context
+        gc.collect()
+    assert interrupted
+
+
+async def test_without_unix_sockets_it_is_told():
+    """As on Windows, which has no `select.poll` either."""
+    program = (
+        "import select, socket, psycopg\n"
+        "del select.poll, select.POLLIN, select.POLLOUT, socket.AF_UNIX\n"
+        "from dataflow.testing.dsn import Dsn\n"
+        "from dataflow.testing.isolation.in_step import Line\n"
+        "Line(Dsn.parse('postgresql://localhost/app_test'), 1.0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "cannot be rolled back: this system has no UNIX sockets" in ended.stderr
+    assert 'tdd(isolation="database")' in ended.stderr

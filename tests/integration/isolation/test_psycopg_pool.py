@@ -11,7 +11,7 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from dataflow.testing.errors import ServerError, StaleContext
+from dataflow.testing.errors import MissingLibrary, StaleContext
 
 pytestmark = pytest.mark.asyncio
 
@@ -148,10 +148,10 @@ async def test_without_psycopg_pool_it_says_what_to_install(tdd, place, monkeypa
     monkeypatch.delitem(sys.modules, "dataflow.testing.isolation.psycopg_pool", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg_pool", None)
     context = place.begin("has no pools")
-    with pytest.raises(ServerError, match="psycopg_pool cannot be loaded") as told:
+    with pytest.raises(MissingLibrary, match="psycopg_pool cannot be imported") as told:
         context.psycopg_pool  # noqa: B018
     assert 'pip install "dataflow-tdd[psycopg]"' in told.value.remedy
     place.end(context)
     async with tdd.test_context("has none either") as context:
-        with pytest.raises(ServerError, match="psycopg_pool cannot be loaded"):
+        with pytest.raises(MissingLibrary, match="psycopg_pool cannot be imported"):
             context.psycopg_pool  # noqa: B018

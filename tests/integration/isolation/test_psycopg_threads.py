@@ -152,6 +152,7 @@ async def test_ctrl_c_ends_the_statement_and_locks_nobody_out(place, threads):
     place.end(context)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # out of somebody's `__del__`
 async def test_an_exception_out_of_a_handler_at_any_moment_leaves_nothing_locked(place, threads):
     """What it left half done is seen, and the next test has a session that works."""
     for number in range(40):

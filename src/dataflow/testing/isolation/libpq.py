@@ -54,8 +54,12 @@ OVER = wire.error("57P01", "the connection was closed while a statement was unde
 CANCELLED = wire.error("57014", "canceling statement due to user request")
 # By which psycopg knows that a limit of its own has passed; it gives none before it has this.
 _TIMED_OUT = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)
-EVENTS: dict[int, int] = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
-_BACKEND_KEY = ord("K")
+# Windows has none; who comes there is told so by `line`, which therefore has to be imported.
+EVENTS: dict[int, int] = (
+    {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
+    if hasattr(select, "poll")
+    else {}
+)
 
 
 class Entrance:
@@ -214,10 +218,12 @@ class End:
 
     def cut(self, said: bytes = b"") -> None:
         """The same, when the session is none any more."""
-        self.closed = True
-        with suppress(OSError):  # it may take no more, or be closed
-            self._sock.send(said)
-        self._sock.close()
+        try:
+            self.closed = True
+            with suppress(OSError):  # it may take no more, or be closed
+                self._sock.send(said)
+        finally:
+            self._sock.close()
 
 
 class Waiter(Protocol):
@@ -281,12 +287,3 @@ def send_most(sock: socket.socket, waiting: bytearray) -> None:
             return
         except OSError:  # whoever reads it finds that there is an end
             waiting.clear()
-
-
-def without_key(greeting: bytes) -> bytes:
-    """The greeting of a server, apart from what lets others cancel its statements."""
-    said = bytearray(greeting)
-    return b"".join(
-        wire.message(b"K", message[5:9] + bytes(4)) if kind == _BACKEND_KEY else message
-        for kind, message in wire.cut(said)
-    )

@@ -147,7 +147,10 @@ class Line:
         elif not any_:
             self.do(self._look_around, end)
             if monotonic() - self._moved > self._limit_s:
-                raise psycopg.OperationalError(f"the server has not answered for {self._limit_s:g} s")
+                raise psycopg.OperationalError(
+                    f"the server has not answered for {self._limit_s:g} s: a statement waits for a lock, or "
+                    "takes longer than --tdd-timeout (DATAFLOW_TDD_TIMEOUT) allows"
+                )
 
     def cancel(self, end: ThreadsEnd) -> None:
         """What is under way for that one, and nobody else's."""

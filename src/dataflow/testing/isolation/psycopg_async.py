@@ -16,9 +16,9 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from dataflow.testing.errors import WrongEventLoop
-from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps, without_key
-from dataflow.testing.isolation.refusals import needing
+from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps
 from dataflow.testing.isolation.relay import Patience, Relay
+from dataflow.testing.missing import importing
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
@@ -163,7 +163,7 @@ class PsycopgSharing:
     @property
     def pool(self) -> AsyncConnectionPool[Any]:
         if self._pool is None:
-            with needing("psycopg_pool"):
+            with importing("psycopg_pool", extra="psycopg"):
                 from dataflow.testing.isolation.psycopg_pool import SharedAsyncPool
 
             self._pool = SharedAsyncPool(self.connect, self._limit_s)
@@ -190,7 +190,7 @@ def joining(relay: Relay, user: str | None, database: str | None, limit_s: float
 
     :param relay: of the test's connection. :param limit_s: seconds that a connection waits for its turn.
     """
-    entrance = Entrance(without_key(relay.greeting), user, database)
+    entrance = Entrance(relay.greeting, user, database)
 
     async def connect(conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
         end = LoopsEnd(relay, *entrance.let_in(), limit_s)

@@ -12,7 +12,8 @@ from dataflow.testing.errors import StaleContext
 from dataflow.testing.events import ContextReleased, Emit
 from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
 from dataflow.testing.isolation.questions import Questions
-from dataflow.testing.isolation.refusals import needing, not_clean, transaction_ended
+from dataflow.testing.isolation.refusals import not_clean, transaction_ended
+from dataflow.testing.missing import importing
 from dataflow.testing.proof.escape import Verdict
 from dataflow.testing.proof.horizon import Horizon, Window
 from dataflow.testing.sandbox.steps import AFTER_ROLLBACK
@@ -105,7 +106,7 @@ class PsycopgContext:
             if self._pool is None:
                 from dataflow.testing.isolation.line import TURN_LIMIT_S
 
-                with needing("psycopg_pool"):
+                with importing("psycopg_pool", extra="psycopg"):
                     from dataflow.testing.isolation.psycopg_pool import SharedPool
 
                 self._pool = SharedPool(self.connect, TURN_LIMIT_S)
@@ -155,6 +156,7 @@ class PsycopgTests:
         self._new_recorder = new_recorder
         self._line: Line | None = None
         self._questions = Questions()
+        self._in_test = False  # the line is in the transaction of a test, for all that is known
         self._horizon = Horizon("", "", 0)
         self._began = self._since = 0.0
         self._opened = False
@@ -163,10 +165,11 @@ class PsycopgTests:
     def begin(self, test_id: str) -> PsycopgContext:
         """A context in a transaction, which `end` rolls back.
 
-        :raises ServerError: the server cannot be used.
+        :raises MissingLibrary: psycopg is not installed. :raises ServerError: the server cannot be used.
         :raises DatabaseNotClean: an earlier test may have left rows.
         """
-        from dataflow.testing.isolation.in_step import connect
+        with importing("psycopg"):
+            from dataflow.testing.isolation.in_step import connect
 
         started = perf_counter()
         dsn = self._dsn()
@@ -182,7 +185,8 @@ class PsycopgTests:
         import psycopg
 
         used = self._line
-        if used is not None and used.dsn == dsn:
+        # Ctrl-C, or a limit of its time, may have come in the way of the end of a test: nobody goes on in that.
+        if used is not None and used.dsn == dsn and not self._in_test:
             try:
                 return self._enter(used)
             except (psycopg.Error, OSError):  # the server ended it between two tests
@@ -196,6 +200,7 @@ class PsycopgTests:
         return self._enter(self._line)
 
     def _enter(self, line: Line) -> Line:
+        self._in_test = True
         begun = self._questions.begun(line.ask(f"{_BEGIN}; {self._questions.first}"))
         line.session.enter(deferred=begun.deferred)
         self._horizon = begun.horizon
@@ -210,10 +215,9 @@ class PsycopgTests:
         import psycopg
 
         started = perf_counter()
-        context.end()
         line, problem, verdict = self._line, None, Verdict(NOT_ENDED)
         try:
-            verdict = self._judged(line, self._rolled_back(line))
+            verdict = self._judged(line, self._rolled_back(context, line))
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction) as error:
             ended = transaction_ended(context.test_id)
             problem = ended.what
@@ -230,16 +234,19 @@ class PsycopgTests:
         if escape is not None and self._settings().escapes == "error":
             raise commit_escaped(escape)
 
-    def _rolled_back(self, line: Line | None) -> tuple[int, ...] | None:
+    def _rolled_back(self, context: PsycopgContext, line: Line | None) -> tuple[int, ...] | None:
         """Numbers of transactions that were committed meanwhile, on the whole server; None: not known."""
         import psycopg
 
-        if line is None:
-            return None
         try:
+            context.end()
+            if line is None:
+                return None
             line.settle()
             line.session.recorder = None
-            return self._asked_at_end(line)
+            committed = self._asked_at_end(line)
+            self._in_test = False
+            return committed
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction):
             raise
         except (psycopg.Error, OSError):  # the server has rolled back what it ended

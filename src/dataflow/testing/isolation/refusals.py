@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dataflow.testing.errors import (
-    ConnectionLost,
-    DatabaseNotClean,
-    ServerError,
-    StatementTimeout,
-    TransactionEnded,
-)
+from dataflow.testing.errors import ConnectionLost, DatabaseNotClean, StatementTimeout, TransactionEnded
 from dataflow.testing.isolation.statements import StatementLog, shown
 
 if TYPE_CHECKING:
@@ -68,18 +60,3 @@ def explain_abort(error: asyncpg.InFailedSQLTransactionError, test_id: str, firs
         f"the transaction of {test_id} is aborted{statement}\n"
         "  way out: put what may fail into `async with connection.transaction():`; the test goes on behind it"
     )
-
-
-@contextmanager
-def needing(package: str) -> Iterator[None]:
-    """Around the first import of what need not be installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package:
-            raise
-        raise ServerError(
-            f"{package} cannot be loaded",
-            cause="it is not installed, since only some tests need it",
-            remedy='pip install "dataflow-tdd[psycopg]"',
-        ) from error

@@ -14,8 +14,8 @@ import asyncpg
 
 from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
-from dataflow.testing.isolation.refusals import needing
 from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
+from dataflow.testing.missing import importing
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.client import Client
 
@@ -107,14 +107,14 @@ def sharing_of(physical: PhysicalConnection, database: DatabaseLease | None, lim
 
 
 def _to_database(database: DatabaseLease, limit_s: float) -> PsycopgSharing:
-    with needing("psycopg"):
+    with importing("psycopg"):
         from dataflow.testing.isolation.psycopg_async import PsycopgSharing, opening
 
     return PsycopgSharing(opening(database.dsn), limit_s)
 
 
 def _joining_psycopg(relay: Relay, arguments: dict[str, Any], limit_s: float) -> PsycopgSharing:
-    with needing("psycopg"):
+    with importing("psycopg"):
         from dataflow.testing.isolation.psycopg_async import PsycopgSharing, joining
 
     return PsycopgSharing(joining(relay, arguments["user"], arguments["database"], limit_s), limit_s)

@@ -29,8 +29,8 @@ def check_budget(item: pytest.Item, recorders: list[Recorder]) -> None:
         return
     if not recorders:
         raise pytest.fail.Exception(
-            f"{item.nodeid}: max_statements counts what is sent on the connections of the test, and it has none; "
-            "take tdd_test_context or tdd_psycopg",
+            f"{item.nodeid}: max_statements counts what is sent on connections of the test that are recorded, "
+            "and it has none; take tdd_test_context, or tdd_psycopg in a test that is rolled back",
             pytrace=False,
         )
     from dataflow.testing.report.statements import executed, over_budget

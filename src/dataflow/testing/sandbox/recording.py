@@ -16,6 +16,8 @@ from dataflow.testing.sandbox.values import Given
 MOST_KEPT = 1_000
 MOST_DIFFERENT = 1_000
 MOST_TEXT = 4_000
+# Stands for those that are too many to be told apart; they count all the same.
+OTHERS = b"(other statements)"
 
 _CONTROL = frozenset({Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT})
 
@@ -203,5 +205,8 @@ class Recorder:
         self._pending.append(statement)
         self.total += 1
         key = phase, text
-        if key in self.counts or len(self.counts) < MOST_DIFFERENT:
-            self.counts[key] += 1
+        if key not in self.counts and len(self.counts) >= MOST_DIFFERENT:
+            if controls_transaction(text):
+                return
+            key = phase, OTHERS
+        self.counts[key] += 1

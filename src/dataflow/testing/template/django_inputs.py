@@ -35,12 +35,11 @@ def parts(alias: str) -> Iterator[bytes]:
 
     :param alias: of the database; routers may give it but some of the tables.
     """
+    import django
     from django.apps import apps
     from django.conf import settings
     from django.db import connections, router
     from django.db.models import signals
-
-    import django
 
     database = connections[alias].settings_dict
     options = database.get("OPTIONS", {})
