@@ -12,10 +12,13 @@ from dataflow.testing.reset.log import EXTENSION, Written
 if TYPE_CHECKING:
     import psycopg
 
-# The snapshot of the test does not name their subtransactions, but the end of each tells them.
-_ENDS = """
-SELECT xid::text::bigint, description FROM {schema}.pg_get_wal_records_info(%(since)s, %(up_to)s)
- WHERE resource_manager = 'Transaction' AND xid::text::bigint = ANY (%(numbers)s)
+# The snapshot of the test does not name their subtransactions, but the end of each tells them. That of a prepared
+# one is written by another session, in no transaction, and begins with the number of the transaction.
+_ENDS = r"""
+SELECT number, description
+  FROM {schema}.pg_get_wal_records_info(%(since)s, %(up_to)s),
+       LATERAL (SELECT coalesce(substring(description FROM '^(\d+): '), xid::text)::bigint) AS its (number)
+ WHERE resource_manager = 'Transaction' AND number = ANY (%(numbers)s)
 """
 _ELSEWHERE = """
 SELECT DISTINCT xid::text::bigint FROM {schema}.pg_get_wal_block_info(%(since)s, %(up_to)s, false)
