@@ -24,7 +24,14 @@ _MADE = (
     "SELECT DISTINCT oid::regclass::text FROM pg_class"
     " WHERE relpersistence <> 't' AND relkind IN ('r', 'v', 'm', 'S', 'f', 'p') AND {theirs} ORDER BY 1"
 )
-_LASTING = "SELECT count(*) FROM pg_class WHERE relpersistence <> 't' AND {theirs}"
+# Schemas, domains and constraints of domains have no row in pg_class.
+_LASTING = r"""
+WITH temporary AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')
+SELECT (SELECT count(*) FROM pg_class WHERE relpersistence <> 't' AND {theirs})
+     + (SELECT count(*) FROM pg_namespace WHERE oid NOT IN (TABLE temporary) AND {theirs})
+     + (SELECT count(*) FROM pg_type WHERE typnamespace NOT IN (TABLE temporary) AND {theirs})
+     + (SELECT count(*) FROM pg_constraint WHERE connamespace NOT IN (TABLE temporary) AND {theirs})
+"""
 # What ANALYZE writes, which autovacuum may do at any time.
 _STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext_data"})
 # What a temporary table has rows in, until its session ends.
