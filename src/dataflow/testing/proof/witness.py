@@ -12,7 +12,7 @@ from dataflow.testing.lease.strategy import facts, why_not_by_log
 from dataflow.testing.proof.before import OPEN_BEFORE, Before
 from dataflow.testing.proof.escape import Escape, PutBack, Verdict, written
 from dataflow.testing.proof.horizon import LOW_BITS, Window
-from dataflow.testing.proof.inside import Left, look, remove
+from dataflow.testing.proof.inside import LOCK_LIMIT, Left, look, remove
 from dataflow.testing.reset.log import Log, install, position_bytes
 from dataflow.testing.template.session import explained, first_words, forget, is_alive
 
@@ -110,7 +110,7 @@ class Witness:
         """A session in the database of the tests. It stays open: with several workers it is asked often."""
         known = self._inside
         if known is None or known.info.dbname != database or not is_alive(known):
-            settings = silent_settings(connection.info.server_version)
+            settings = silent_settings(connection.info.server_version) | LOCK_LIMIT
             known = self._inside = connect(self._admin.with_database(database), settings)
         return known
 
