@@ -6,8 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from dataflow.testing.masking import mask
-from dataflow.testing.sandbox.recording import Recorder, SentStatement, controls_transaction
+from dataflow.testing.sandbox.recording import Recorder, SentStatement, as_shown, controls_transaction
 
 TITLE = "SQL of this test"
 LAST_SHOWN = 30
@@ -51,7 +50,7 @@ def executed(recorders: Iterable[Recorder]) -> Counter[str]:
     for recorder in recorders:
         for (phase, text), times in recorder.counts.items():
             if phase == _CALL and not controls_transaction(text):
-                found[_alike(text.decode("utf-8", "replace"))] += times
+                found[_alike(as_shown(text))] += times
     return found
 
 
@@ -77,7 +76,7 @@ def over_budget(test_id: str, found: Counter[str], most: int) -> str | None:
 
 
 def _alike(text: str) -> str:
-    return _NUMBER.sub("?", _TEXT_LITERAL.sub("?", mask(" ".join(text.split()))))
+    return _NUMBER.sub("?", _TEXT_LITERAL.sub("?", " ".join(text.split())))
 
 
 def _shortened(sql: str) -> str:
