@@ -81,6 +81,18 @@ async def test_a_table_that_somebody_has_locked_is_not_waited_for(place):
     connection.close()
 
 
+async def test_a_database_that_is_dropped_is_there_again(place):
+    before = place.picture()
+    name = place.runtime.dsn.database
+    context = await place.runtime.begin_test("drops its database")
+    with psycopg.connect(place.runtime.dsn.with_database("postgres").url(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with pytest.raises(CommitEscaped, match=r"replaced by a fresh copy.*\n- the database itself was dropped"):
+        await place.runtime.end_test(context)
+    assert place.picture() == before
+    assert (await place.unharmed()).unproven is None
+
+
 async def test_a_prepared_transaction_with_savepoints_is_undone_as_a_whole(place):
     before = place.picture()
     with psycopg.connect(place.runtime.dsn.url(), autocommit=True) as connection:

@@ -24,6 +24,9 @@ MOST_BYTES = 16 << 20
 # So much earlier may a transaction have begun to write that was under way when the test began.
 _EARLIER_BYTES = 1 << 20
 _OID = "SELECT oid::bigint FROM pg_database WHERE datname = %s"
+_DROPPED = Escape(
+    ("the database itself was dropped",), (), PutBack.STAYS, "without a schema of ours there is no copy"
+)
 
 
 class Witness:
@@ -56,7 +59,7 @@ class Witness:
                 return Verdict(f"something was committed meanwhile, and where cannot be told: {self._unable}")
             row = connection.execute(_OID, (database,)).fetchone()
             if row is None:
-                return Verdict("its database is gone")
+                return Verdict(escape=_DROPPED)
             return self._judge(connection, self._log, window, database, int(row[0]))
 
     def close(self) -> None:
