@@ -73,6 +73,12 @@ def test_a_number_with_many_digits_is_shortened(recorder):
     assert shown == "1" + "0" * 59 + "… (128001 characters)"
 
 
+@pytest.mark.parametrize("value", [struct.pack("!hhHhh", 1, 0, 0x1234, 0, 1), b"", b"\x7f"])
+def test_what_is_no_number_is_not_decoded(recorder, value):
+    """The server refuses it, and the report is written all the same."""
+    assert given(recorder, NUMERIC, value) == f"({len(value)} bytes)"
+
+
 def test_an_array_whose_first_element_is_long(recorder):
     element = struct.pack("!i", 5_000) + b"x" * 5_000
     value = struct.pack("!iiIii", 1, 0, 25, 3, 1) + element * 3

@@ -86,7 +86,7 @@ def _shown(value: bytes, length: int, type_: int, *, binary: bool) -> str:
     try:
         shown = _decoded(value, length, type_)
         return shown if type_ != _NUMERIC or len(shown) <= MOST_CHARACTERS else _cut(shown)
-    except (ValueError, struct.error, OverflowError, IndexError):
+    except (ValueError, struct.error, OverflowError, LookupError):
         return f"({length} bytes)"
 
 
