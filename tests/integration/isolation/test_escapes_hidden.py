@@ -81,6 +81,32 @@ async def test_a_table_that_somebody_has_locked_is_not_waited_for(place):
     connection.close()
 
 
+UNLOGGED = """
+CREATE TABLE author (id int PRIMARY KEY, name text NOT NULL);
+CREATE UNLOGGED TABLE seeded (key text);
+INSERT INTO seeded VALUES ('a'), ('b');
+"""
+
+
+async def test_deleted_rows_of_unlogged_tables_are_not_seen_and_so_nothing_is_proven(make, tmp_path, tdd):
+    place = await _with(make, tmp_path, UNLOGGED)
+    released = await place.unharmed("DELETE FROM seeded WHERE key = 'a'")
+    assert released.unproven is not None
+    assert released.unproven.endswith(
+        "whether rows of unlogged tables were deleted cannot be told: public.seeded"
+    )
+    context = await place.runtime.begin_test("a neighbour")
+    tdd.ask("INSERT INTO item VALUES (1)")
+    await place.runtime.end_test(context)
+    assert place.runtime.events[-1].unproven is None
+
+
+async def test_beside_unlogged_rows_the_database_is_replaced(make, tmp_path):
+    place = await _with(make, tmp_path, UNLOGGED)
+    await place.escape("BEGIN; DELETE FROM seeded; INSERT INTO author VALUES (3, 'Butler'); COMMIT")
+    assert place.runtime.ask("SELECT count(*) FROM seeded") == [(2,)]
+
+
 async def test_a_database_that_is_dropped_is_there_again(place):
     before = place.picture()
     name = place.runtime.dsn.database

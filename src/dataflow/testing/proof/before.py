@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from dataflow.testing.proof.horizon import Window
@@ -63,15 +63,18 @@ class Before:
         """
         known = {record.xid for record in self._read.records}
         if unknown := [parts for parts in self._parts.values() if not parts & known]:
-            numbers = [number for parts in unknown for number in parts]
-            values = {
-                "since": self._read.since,
-                "up_to": self._read.up_to,
-                "database": database,
-                "numbers": numbers,
-            }
-            known |= {int(str(number)) for (number,) in self._rows(_ELSEWHERE, values)}
+            known |= self.elsewhere(database, [number for parts in unknown for number in parts])
         return not all(parts & known for parts in unknown)
+
+    def elsewhere(self, database: int, numbers: Collection[int]) -> set[int]:
+        """Those of these transactions that wrote to another database, and so wrote nothing to this one."""
+        values = {
+            "since": self._read.since,
+            "up_to": self._read.up_to,
+            "database": database,
+            "numbers": list(numbers),
+        }
+        return {int(str(number)) for (number,) in self._rows(_ELSEWHERE, values)}
 
     def _rows(self, query: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
         schema = self._connection.execute(_SCHEMA, (EXTENSION,)).fetchone()

@@ -18,7 +18,10 @@ SELECT pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::te
        {REACTS}
   FROM pg_class c WHERE pg_relation_filenode(c.oid) = ANY (%(files)s)
 """
-_UNLOGGED = "SELECT oid::regclass::text FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'"
+_UNLOGGED = """
+SELECT oid::regclass::text FROM pg_class
+ WHERE relpersistence = 'u' AND relkind = 'r' AND pg_relation_size(oid) > 0
+"""
 # Names are the server's own, quoted by it; numbers are numbers.
 _THEIRS = "xmin = ANY ('{{{numbers}}}'::xid[])"
 _IN_BLOCKS = "ctid >= '({first},0)' AND ctid < '({end},0)' AND " + _THEIRS
@@ -71,10 +74,12 @@ class Left(NamedTuple):
 
     :param changes: in words. :param removable: conditions under which rows can be deleted, by table; None: it
         takes more than that to undo it.
+    :param unlogged: tables that have, or had, rows of which the log tells nothing.
     """
 
     changes: tuple[str, ...] = ()
     removable: Mapping[str, str] | None = {}
+    unlogged: tuple[str, ...] = ()
 
 
 def look(connection: psycopg.Connection, files: Mapping[int, File], committed: Collection[int]) -> Left:
@@ -109,11 +114,12 @@ def look(connection: psycopg.Connection, files: Mapping[int, File], committed: C
             lasting = lasting or reacts or bool(touched.gone) or bool(touched.strange)
     if change := _schema_change(connection, catalogs, theirs):
         return Left((*changes, change), None)
-    for name in _names(connection, _UNLOGGED):
+    unlogged = tuple(_names(connection, _UNLOGGED))
+    for name in unlogged:
         if present := _count(connection, name, theirs):
             changes.append(f"{name} (unlogged): {present} rows added or updated")
-            lasting = True  # whether there were older ones nobody can tell
-    return Left(tuple(changes), None if lasting else removable)
+    # Whether older ones were there, and are gone, nobody can tell.
+    return Left(tuple(changes), None if lasting or unlogged else removable, unlogged)
 
 
 def remove(connection: psycopg.Connection, removable: Mapping[str, str]) -> int:

@@ -24,6 +24,9 @@ MOST_BYTES = 16 << 20
 # So much earlier may a transaction have begun to write that was under way when the test began.
 _EARLIER_BYTES = 1 << 20
 _OID = "SELECT oid::bigint FROM pg_database WHERE datname = %s"
+_UNLOGGED = (
+    "something was committed meanwhile, and whether rows of unlogged tables were deleted cannot be told: {}"
+)
 _DROPPED = Escape(
     ("the database itself was dropped",), (), PutBack.STAYS, "without a schema of ours there is no copy"
 )
@@ -107,6 +110,8 @@ class Witness:
         left = look(session, written(read.records, committed), committed)
         if left.changes:
             return Verdict(escape=self._escape(session, left, window, oid))
+        if left.unlogged and not committed <= before.elsewhere(oid, committed):
+            return Verdict(_UNLOGGED.format(", ".join(left.unlogged)))
         return Verdict(OPEN_BEFORE) if before.unexplained(oid) else Verdict()
 
     def _entered(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
