@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from dataflow.testing.proof.horizon import Window
@@ -12,10 +12,13 @@ from dataflow.testing.reset.log import EXTENSION, Written
 if TYPE_CHECKING:
     import psycopg
 
-# The snapshot of the test does not name their subtransactions, but the end of each tells them.
-_ENDS = """
-SELECT xid::text::bigint, description FROM {schema}.pg_get_wal_records_info(%(since)s, %(up_to)s)
- WHERE resource_manager = 'Transaction' AND xid::text::bigint = ANY (%(numbers)s)
+# The snapshot of the test does not name their subtransactions, but the end of each tells them. That of a prepared
+# one is written by another session, in no transaction, and begins with the number of the transaction.
+_ENDS = r"""
+SELECT number, description
+  FROM {schema}.pg_get_wal_records_info(%(since)s, %(up_to)s),
+       LATERAL (SELECT coalesce(substring(description FROM '^(\d+): '), xid::text)::bigint) AS its (number)
+ WHERE resource_manager = 'Transaction' AND number = ANY (%(numbers)s)
 """
 _ELSEWHERE = """
 SELECT DISTINCT xid::text::bigint FROM {schema}.pg_get_wal_block_info(%(since)s, %(up_to)s, false)
@@ -60,15 +63,18 @@ class Before:
         """
         known = {record.xid for record in self._read.records}
         if unknown := [parts for parts in self._parts.values() if not parts & known]:
-            numbers = [number for parts in unknown for number in parts]
-            values = {
-                "since": self._read.since,
-                "up_to": self._read.up_to,
-                "database": database,
-                "numbers": numbers,
-            }
-            known |= {int(str(number)) for (number,) in self._rows(_ELSEWHERE, values)}
+            known |= self.elsewhere(database, [number for parts in unknown for number in parts])
         return not all(parts & known for parts in unknown)
+
+    def elsewhere(self, database: int, numbers: Collection[int]) -> set[int]:
+        """Those of these transactions that wrote to another database, and so wrote nothing to this one."""
+        values = {
+            "since": self._read.since,
+            "up_to": self._read.up_to,
+            "database": database,
+            "numbers": list(numbers),
+        }
+        return {int(str(number)) for (number,) in self._rows(_ELSEWHERE, values)}
 
     def _rows(self, query: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
         schema = self._connection.execute(_SCHEMA, (EXTENSION,)).fetchone()

@@ -12,7 +12,7 @@ from dataflow.testing.lease.strategy import facts, why_not_by_log
 from dataflow.testing.proof.before import OPEN_BEFORE, Before
 from dataflow.testing.proof.escape import Escape, PutBack, Verdict, written
 from dataflow.testing.proof.horizon import LOW_BITS, POSITION, SNAPSHOT, Horizon, Window, read_horizon
-from dataflow.testing.proof.inside import Left, look, remove
+from dataflow.testing.proof.inside import LOCK_LIMIT, Left, look, remove
 from dataflow.testing.reset.batch import send
 from dataflow.testing.reset.log import Log, install, position_bytes
 from dataflow.testing.template.session import explained, first_words, forget, is_alive
@@ -25,6 +25,12 @@ MOST_BYTES = 16 << 20
 # So much earlier may a transaction have begun to write that was under way when the test began.
 _EARLIER_BYTES = 1 << 20
 _OID = "SELECT oid::bigint FROM pg_database WHERE datname = %s"
+_UNLOGGED = (
+    "something was committed meanwhile, and whether rows of unlogged tables were deleted cannot be told: {}"
+)
+_DROPPED = Escape(
+    ("the database itself was dropped",), (), PutBack.STAYS, "without a schema of ours there is no copy"
+)
 
 
 class Witness:
@@ -65,7 +71,7 @@ class Witness:
                 return Verdict(f"something was committed meanwhile, and where cannot be told: {self._unable}")
             row = connection.execute(_OID, (database,)).fetchone()
             if row is None:
-                return Verdict("its database is gone")
+                return Verdict(escape=_DROPPED)
             return self._judge(connection, self._log, window, database, int(row[0]))
 
     def close(self) -> None:
@@ -113,13 +119,15 @@ class Witness:
         left = look(session, written(read.records, committed), committed)
         if left.changes:
             return Verdict(escape=self._escape(session, left, window, oid))
+        if left.unlogged and not committed <= before.elsewhere(oid, committed):
+            return Verdict(_UNLOGGED.format(", ".join(left.unlogged)))
         return Verdict(OPEN_BEFORE) if before.unexplained(oid) else Verdict()
 
     def _entered(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
         """A session in the database of the tests. It stays open: with several workers it is asked often."""
         known = self._inside
         if known is None or known.info.dbname != database or not is_alive(known):
-            settings = silent_settings(connection.info.server_version)
+            settings = silent_settings(connection.info.server_version) | LOCK_LIMIT
             known = self._inside = connect(self._admin.with_database(database), settings)
         return known
 

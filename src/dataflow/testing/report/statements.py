@@ -6,8 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from dataflow.testing.masking import MASK, is_secret_name, mask
-from dataflow.testing.sandbox.recording import Recorder, SentStatement, controls_transaction
+from dataflow.testing.sandbox.recording import Recorder, SentStatement, as_shown, controls_transaction
 
 TITLE = "SQL of this test"
 LAST_SHOWN = 30
@@ -36,7 +35,7 @@ def _lines(statement: SentStatement, *, several: bool) -> Iterator[str]:
     which = f" #{statement.connection}" if several else ""
     error = f"  ERROR {statement.error}" if statement.error else ""
     times = f"  {statement.times} times" if statement.times > 1 else ""
-    yield f"{statement.phase:<8}{which} {took:>12}  {_shortened(_without_secrets(statement.sql))}{times}{error}"
+    yield f"{statement.phase:<8}{which} {took:>12}  {_shortened(statement.sql)}{times}{error}"
     if values := statement.parameters:
         numbered = ", ".join(f"${number} = {value}" for number, value in enumerate(values, 1))
         yield f"{'':<8}{' ' * len(which)} {'':>12}    with {numbered}"
@@ -51,7 +50,7 @@ def executed(recorders: Iterable[Recorder]) -> Counter[str]:
     for recorder in recorders:
         for (phase, text), times in recorder.counts.items():
             if phase == _CALL and not controls_transaction(text):
-                found[_alike(text.decode("utf-8", "replace"))] += times
+                found[_alike(as_shown(text))] += times
     return found
 
 
@@ -76,13 +75,8 @@ def over_budget(test_id: str, found: Counter[str], most: int) -> str | None:
     )
 
 
-def _without_secrets(sql: str) -> str:
-    """Reports are kept by others; what is a parameter is hidden there, and so is what is written out."""
-    return _TEXT_LITERAL.sub(f"'{MASK}'", sql) if is_secret_name(sql) else sql
-
-
 def _alike(text: str) -> str:
-    return _NUMBER.sub("?", _TEXT_LITERAL.sub("?", mask(" ".join(text.split()))))
+    return _NUMBER.sub("?", _TEXT_LITERAL.sub("?", " ".join(text.split())))
 
 
 def _shortened(sql: str) -> str:

@@ -41,6 +41,11 @@ SELECT coalesce(a.attrelid, i.indrelid)
  WHERE d.refobjid >= {_FIRST_OF_USERS} AND l.lanname NOT IN ('internal', 'c')
    AND d.classid IN ('pg_attrdef'::regclass, 'pg_class'::regclass)
 """
+# Has triggers or rules that fire for us as well.
+REACTS = """
+EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R'))
+  OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R'))
+"""
 _RELATIONS = f"""
 SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text,
        c.relpersistence::text, c.relisshared, c.relfilenode = 0, c.reltoastrelid <> 0,
@@ -49,8 +54,7 @@ SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text
        {SCHEMA_HASH},
        CASE WHEN c.relkind = 't' THEN coalesce(o.oid, c.oid)::bigint < {_FIRST_OF_USERS}
             ELSE c.oid < {_FIRST_OF_USERS} END,
-       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R'))
-         OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R')),
+       {REACTS},
        c.relkind NOT IN ('r', 'm', 't') OR c.relam = {_HEAP},
        coalesce(c.oid = ANY (ARRAY({_COMPUTED})), false)
   FROM pg_class c LEFT JOIN pg_class o ON c.relkind = 't' AND o.reltoastrelid = c.oid

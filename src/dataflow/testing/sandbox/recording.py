@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import overload
 
-from dataflow.testing.masking import is_secret_name, mask
+from dataflow.testing.masking import MASK, is_secret_name, mask
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.statements import Kind, read
 from dataflow.testing.sandbox.values import Given
+from dataflow.testing.sql.lexer import tokens
 
 # Statements of a test that are kept; different ones that are counted; characters of one.
 MOST_KEPT = 1_000
 MOST_DIFFERENT = 1_000
 MOST_TEXT = 4_000
-# Stands for those that are too many to be told apart; they count all the same.
-OTHERS = b"(other statements)"
+# In place of the text of those that are too many to be told apart; they count all the same.
+OTHERS = b"-- other statements"
 
 _CONTROL = frozenset({Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT})
 
@@ -70,8 +71,10 @@ class SentStatement:
 
     @property
     def sql(self) -> str:
-        """As it was sent, up to 4,000 characters, without passwords."""
-        return mask(self._text.decode("utf-8", "replace"))
+        """As it was sent, up to 4,000 characters, without passwords. Where it names a password, secret or token,
+        all strings in it are hidden.
+        """
+        return as_shown(self._text)
 
     @property
     def parameters(self) -> list[str]:
@@ -93,6 +96,25 @@ class SentStatement:
 
     def __repr__(self) -> str:
         return f"<SentStatement {self.sql[:60]!r}, {self.phase or 'no phase'}>"
+
+
+def as_shown(text: bytes) -> str:
+    """A statement without secrets."""
+    sql = text.decode("utf-8", "replace")
+    return mask(_without_strings(sql) if is_secret_name(sql) else sql)
+
+
+def _without_strings(sql: str) -> str:
+    """Also without one that has no end, where the statement was cut."""
+    parts: list[str] = []
+    position = 0
+    for token in tokens(sql):
+        if token.kind in ("quoted", "open") and not token.text.startswith('"'):
+            parts += sql[position : token.start], f"'{MASK}'"
+            position = token.stop if token.kind == "quoted" else len(sql)
+        if position == len(sql):
+            break
+    return "".join([*parts, sql[position:]])
 
 
 def controls_transaction(text: bytes) -> bool:

@@ -84,9 +84,14 @@ def _shown(value: bytes, length: int, type_: int, *, binary: bool) -> str:
     if length > len(value) and type_ not in _ARRAYS:
         return f"({length} bytes)"
     try:
-        return _decoded(value, length, type_)
-    except (ValueError, struct.error, OverflowError, IndexError):
+        shown = _decoded(value, length, type_)
+        return shown if type_ != _NUMERIC or len(shown) <= MOST_CHARACTERS else _cut(shown)
+    except (ValueError, struct.error, OverflowError, LookupError):
         return f"({length} bytes)"
+
+
+def _cut(number: str) -> str:
+    return f"{number[:MOST_CHARACTERS]}… ({len(number)} characters)"
 
 
 def _decoded(value: bytes, length: int, type_: int) -> str:
@@ -123,6 +128,7 @@ def _elements(value: bytes, element: int, count: int) -> Iterator[str]:
         (length,) = struct.unpack_from("!i", value, position)
         position += 4
         if length > len(value) - position:
+            yield "…"  # its end was not kept
             return
         yield "NULL" if length < 0 else _shown(value[position : position + length], length, element, binary=True)
         position += max(length, 0)
