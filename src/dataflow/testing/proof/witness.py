@@ -57,16 +57,17 @@ class Witness:
         :raises ServerError: it cannot be asked.
         """
         with explained("tell what was committed while a test ran"):
-            log = self._ready()
-            if log is None or self._connection is None:
+            connection = self._connected()
+            if window.committed is None:  # asked before something of ours is committed
+                answer = connection.execute(window.horizon.question.encode()).fetchone()
+                window = window._replace(committed=tuple(answer[0] or ()) if answer else ())
+            log = self._ready(connection)
+            if log is None:
                 return Verdict(f"something was committed meanwhile, and where cannot be told: {self._unable}")
-            row = self._connection.execute(_OID, (database,)).fetchone()
+            row = connection.execute(_OID, (database,)).fetchone()
             if row is None:
                 return Verdict("its database is gone")
-            if window.committed is None:
-                answer = self._connection.execute(window.horizon.question.encode()).fetchone()
-                window = window._replace(committed=tuple(answer[0] or ()) if answer else ())
-            return self._judge(self._connection, log, window, database, int(row[0]))
+            return self._judge(connection, log, window, database, int(row[0]))
 
     def close(self) -> None:
         """Idempotent."""
@@ -80,16 +81,19 @@ class Witness:
         if connection is not None:
             forget(connection)
 
-    def _ready(self) -> Log | None:
+    def _connected(self) -> psycopg.Connection:
         if self._connection is not None and not is_alive(self._connection):
             self.close()
         if self._connection is None:
             self._connection = connect(self._admin)
-            found = facts(self._connection)
-            self._unable = why_not_by_log(found)
+        return self._connection
+
+    def _ready(self, connection: psycopg.Connection) -> Log | None:
+        if self._log is None:
+            self._unable = why_not_by_log(facts(connection))
             if self._unable is None:
-                install(self._connection)
-                self._log = Log(self._connection, MOST_BYTES)
+                install(connection)
+                self._log = Log(connection, MOST_BYTES)
         return self._log
 
     def _judge(

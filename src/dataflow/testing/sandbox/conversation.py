@@ -82,7 +82,8 @@ class Driver:
 @dataclass(slots=True)
 class Exchange:
     """:ivar planned: the state when all that was forwarded has been done without an error.
-    :ivar ended: all of it was forwarded. :ivar refused: its rest is dropped, since something in it must fail.
+    :ivar ended: all of it was forwarded. :ivar closing: nothing of it was under way, and we ended it.
+    :ivar refused: its rest is dropped, since something in it must fail.
     :ivar bound: it has a portal. :ivar executed: a statement ran.
     :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
     :ivar parsed: what was parsed last. :ivar described: statements of which the server will tell the parameters.
@@ -92,6 +93,7 @@ class Exchange:
     planned: State
     begun: bool = False
     ended: bool = False
+    closing: bool = False
     refused: bool = False
     bound: bool = False
     executed: bool = False

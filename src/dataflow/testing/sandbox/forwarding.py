@@ -106,18 +106,17 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
-    message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
-    talk.put(wire.renamed(message, _NAME, driver.prefix), Awaited(b"2"))
+    # Portals keep their names, by which statements may call them (MOVE, FETCH); asyncpg never gives one twice.
+    talk.put(wire.renamed(message, _NAME + len(portal) + 1, driver.prefix), Awaited(b"2"))
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    talk.put(wire.renamed(message, _NAME + 1, exchange.driver.prefix), Awaited(b"Tn"))
+    talk.put(_renamed(exchange, message), Awaited(b"Tn"))
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal,), _ = wire.names(message, 1)
     statement = exchange.driver.portals.get(portal)
-    message = wire.renamed(message, _NAME, exchange.driver.prefix)
     if statement is None:
         exchange.executed = True
         talk.put(message, Awaited(b"CsI"))
@@ -138,7 +137,13 @@ def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
         driver.prepared.discard(driver.prefix + name)
     else:
         driver.portals.pop(name, None)
-    talk.put(wire.renamed(message, _NAME + 1, driver.prefix), Awaited(b"3"))
+    talk.put(_renamed(exchange, message), Awaited(b"3"))
+
+
+def _renamed(exchange: Exchange, message: bytes) -> bytes:
+    """What names a statement, or a portal."""
+    is_statement = message[_NAME : _NAME + 1] == b"S"
+    return wire.renamed(message, _NAME + 1, exchange.driver.prefix) if is_statement else message
 
 
 def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:

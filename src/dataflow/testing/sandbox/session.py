@@ -56,6 +56,7 @@ class Session:
         self._prepared: set[bytes] = set()  # by drivers that went away
         self._incoming = bytearray()
         self._exchange: Exchange | None = None
+        self._question: tuple[str, Callable[[bytes], None]] | None = None
         self._talk = Conversation()
         self.inside = False
         self.lost = False
@@ -91,16 +92,26 @@ class Session:
         """The server has not answered yet."""
         return self._exchange is not None
 
+    @property
+    def free(self) -> bool:
+        """Nothing is under way, apart from the end of an exchange that its driver has left open."""
+        return self._exchange is None or self._exchange.closing or self._idle(self._exchange)
+
     def ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
-        """Send a Query of ours, and give the answer as it comes. Nothing else may be under way."""
-        assert self._exchange is None, "the session is busy"
+        """Send a Query of ours, and give the answer as it comes. The session must be free."""
+        assert self.free, "the session is busy"
+        self._question = sql, answer
+        if self._exchange is not None and not self._exchange.closing:
+            self._close(self._exchange)
+        self.work()
+
+    def _ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
         if self._prepared:
             self._talk.deallocate(self._prepared)
             self._prepared.clear()
         asker = Driver(answer, state=_AS_IT_IS)
         self._exchange = Exchange(asker, asker.state, ended=True)
         self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
-        self.work()
 
     def hang_up(self) -> None:
         """The server is gone."""
@@ -148,6 +159,7 @@ class Session:
             if exchange.copying:
                 self._talk.put(wire.message(b"f", b"the connection was closed\0"))
             if not exchange.ended:
+                exchange.closing = self._idle(exchange)
                 sync(self._talk, exchange)
         elif driver.state.explicit:
             self._talk.mark = Mark.FAILED
@@ -157,6 +169,9 @@ class Session:
 
     def work(self) -> None:
         """Forward what may be forwarded."""
+        if self._exchange is None and self._question is not None:
+            question, self._question = self._question, None
+            self._ask(*question)
         while (driver := self._next()) is not None:
             message = wire.first(driver.incoming)
             assert message is not None, "it was looked at"
@@ -180,10 +195,16 @@ class Session:
 
     def _let_others(self, exchange: Exchange) -> None:
         """A driver may leave it open what it does with a statement that it has prepared. Others need not wait."""
-        idle = not (exchange.ended or exchange.bound or exchange.failed or self._talk.awaited)
-        if idle and any(driver.incoming for driver in self._drivers if driver is not exchange.driver):
-            exchange.ended = True
-            self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
+        others = any(driver.incoming for driver in self._drivers if driver is not exchange.driver)
+        if others and self._idle(exchange):
+            self._close(exchange)
+
+    def _idle(self, exchange: Exchange) -> bool:
+        return not (exchange.ended or exchange.bound or exchange.failed or self._talk.awaited)
+
+    def _close(self, exchange: Exchange) -> None:
+        exchange.ended = exchange.closing = True
+        self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
 
     def _forward(self, driver: Driver, message: bytes) -> None:
         kind = message[:1]
