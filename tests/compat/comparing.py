@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
 class Difference(NamedTuple):
     """
     :param new: failed, and nobody knows why. :param gone: patterns of known failures of which nothing failed.
-    :param known: failed tests, by the reason. """
+    :param known: failed tests, by the reason."""
 
     new: Mapping[str, str]
     known: Mapping[str, list[str]]

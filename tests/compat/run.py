@@ -115,17 +115,31 @@ def _run(
     written = directory / f"{library.name}-{way}.jsonl"
     written.unlink(missing_ok=True)
     given = {name: value.format(**values) for name, value in library.environment.items()}
-    environment = os.environ | given | {
-        "COMPAT_OUTCOMES": str(written),
-        "PYTHONPATH": f"{HERE / 'plugins'}{os.pathsep}{ROOT / 'src'}",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "TEST_DATABASE_URL": dsn.url(),
-        "DATAFLOW_TDD_ALLOW_DATABASE": database,
-        "DATAFLOW_TDD_ESCAPES": "warn",  # some commit on purpose beside the connections that they are given
-    }
+    environment = (
+        os.environ
+        | given
+        | {
+            "COMPAT_OUTCOMES": str(written),
+            "PYTHONPATH": f"{HERE / 'plugins'}{os.pathsep}{ROOT / 'src'}",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "TEST_DATABASE_URL": dsn.url(),
+            "DATAFLOW_TDD_ALLOW_DATABASE": database,
+            "DATAFLOW_TDD_ESCAPES": "warn",  # some commit on purpose beside the connections that they are given
+        }
+    )
     plugins = ["compat_outcomes", "pytest_timeout", *library.loads]
     plugins += [library.plugin] if way == "sandbox" and library.plugin else []
-    command: list[str | Path] = [python, "-s", "-P", "-m", "pytest", "-q", "--tb=native", "-p", "no:cacheprovider"]
+    command: list[str | Path] = [
+        python,
+        "-s",
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=native",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["--timeout", str(TEST_LIMIT_S)]
     command += [part for plugin in plugins for part in ("-p", plugin)]
     command += [option.format(**values) for option in library.options]

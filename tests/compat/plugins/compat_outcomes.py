@@ -43,7 +43,9 @@ def _why(report: pytest.TestReport) -> str:
         return f"expected to fail: {report.wasxfail}"
     if report.skipped:
         return str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return _last_line(str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)) if report.failed else ""
+    return (
+        _last_line(str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)) if report.failed else ""
+    )
 
 
 def _last_line(text: str) -> str:

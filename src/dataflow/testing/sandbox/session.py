@@ -26,19 +26,14 @@ from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
 _ASYNCHRONOUS = b"NSA"
-_COPY_DATA = b"dcf"
+_COPY_DATA, _COPY_IN = b"dcf", b"GW"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _AS_IT_IS = State(explicit=True)
 _NOTICE, _ERROR, _READY, _COMPLETE, _PARAMETERS = b"NEZCt"
-_COPY_IN = b"GW"
 
 
-def _nothing() -> None:
-    """Nobody asked to be told."""
-
-
-def _unheard(_said: bytes) -> None:
-    """Of what is said to a driver that went away."""
+def _nothing(*_said: bytes) -> None:
+    """Nobody wants to be told."""
 
 
 class Session:
@@ -58,8 +53,7 @@ class Session:
         self._exchange: Exchange | None = None
         self._question: tuple[str, Callable[[bytes], None]] | None = None
         self._talk = Conversation()
-        self.inside = False
-        self.lost = False
+        self.inside = self.lost = False
         self.recorder: Recorder | None = None
 
     def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = _nothing) -> Client:
@@ -106,6 +100,7 @@ class Session:
         self.work()
 
     def _ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
+        self._question = None
         if self._prepared:
             self._talk.deallocate(self._prepared)
             self._prepared.clear()
@@ -153,7 +148,7 @@ class Session:
             return
         self._drivers.remove(driver)
         self._prepared |= driver.prepared
-        driver.deliver = _unheard
+        driver.deliver = _nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
             if exchange.copying:
@@ -170,8 +165,7 @@ class Session:
     def work(self) -> None:
         """Forward what may be forwarded."""
         if self._exchange is None and self._question is not None:
-            question, self._question = self._question, None
-            self._ask(*question)
+            self._ask(*self._question)
         while (driver := self._next()) is not None:
             message = wire.first(driver.incoming)
             assert message is not None, "it was looked at"
