@@ -37,8 +37,8 @@ class Library:
 
 _LIBPQ = {"PGHOST": "{host}", "PGPORT": "{port}", "PGUSER": "postgres", "PGDATABASE": "{database}"}
 _OF_ASYNCPG = (
-    "cache_invalidation cancellation codecs connect copy cursor exceptions execute introspection listeners logging pool prepare"
-    " record timeout transaction types utils"
+    "cache_invalidation cancellation codecs copy cursor exceptions execute introspection listeners logging"
+    " pool prepare record timeout transaction types utils"
 )
 
 LIBRARIES = (
@@ -46,7 +46,7 @@ LIBRARIES = (
         name="asyncpg",
         version="0.32.0",
         members=("tests",),
-        needs=("distro",),
+        needs=(),
         tests=tuple(f"tests/test_{name}.py" for name in _OF_ASYNCPG.split()),
         plugin="compat_asyncpg",
         database="postgres",  # some of its tests call it by that name

@@ -1,6 +1,6 @@
 """Plugin of asyncpg's own tests: each finds its connections in the sandbox, all in one transaction.
 
-`asyncpg._testbase` is what all of them are built on; it opens connections in three places, and those are replaced.
+`asyncpg._testbase` is what all of them are built on; where it opens connections is replaced.
 """
 
 from __future__ import annotations

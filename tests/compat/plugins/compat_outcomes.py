@@ -1,4 +1,4 @@
-"""Plugin of a library's own test run: writes what became of each test, a line of JSON each, as soon as it is known."""
+"""Plugin of a library's own test run: what became of each test, in lines of JSON, as soon as it is known."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _why(report: pytest.TestReport) -> str:
         return f"expected to fail: {report.wasxfail}"
     if report.skipped:
         return str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return (
-        _last_line(str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)) if report.failed else ""
-    )
+    if not report.failed:
+        return ""
+    return _last_line(str(getattr(report.longrepr, "reprcrash", None) or report.longrepr))
 
 
 def _last_line(text: str) -> str:

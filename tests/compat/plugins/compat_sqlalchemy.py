@@ -1,4 +1,4 @@
-"""Plugin of SQLAlchemy's own tests: each engine finds its connections in the sandbox, all of a run in one transaction.
+"""Plugin of SQLAlchemy's own tests: its engines find their connections in the sandbox.
 
 The tests make their tables once for a class or a module, and so the transaction is that of the whole run.
 """
@@ -15,7 +15,7 @@ _current: list[Any] = []
 
 
 def _connect(dialect: Any, _record: Any, _arguments: Any, given: dict[str, Any]) -> Any:
-    """What an engine of psycopg is given in place of a connection to the server; other dialects connect as ever."""
+    """What an engine of psycopg is given in place of a connection to the server; others connect as ever."""
     if dialect.name != "postgresql" or dialect.driver != "psycopg":
         return None
     if not _current:
