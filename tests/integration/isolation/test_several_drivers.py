@@ -64,6 +64,14 @@ async def test_a_driver_may_say_how_much_it_wants_buffered(tdd):
         assert transport.get_write_buffer_size() == 0
 
 
+async def test_an_unnamed_statement_waits_for_named_ones(tdd):
+    """asyncpg parses the one, asks for the types of its parameters by others, and then binds it."""
+    async with tdd.test_context("parses") as context:
+        connection = await context.connect(max_cacheable_statement_size=10_000)
+        sql = f"SELECT $1::int[], '{'a' * 10_000}'"
+        assert (await connection.fetchrow(sql, [1, 2]))[0] == [1, 2]
+
+
 @pytest.mark.parametrize("which", ["that of the test", "another", "another, which is closed"])
 async def test_a_statement_that_was_only_prepared_when_the_test_ends(tdd, which):
     """The driver leaves open what it does with it; the session serves the next test all the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import Awaited, Conversation, Exchange, Mark, awaited, joined
+from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
 from dataflow.testing.sandbox.statements import Script, Statement, read
 from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
 
@@ -24,20 +24,21 @@ def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
         if not exchange.begun and kind not in _FREE:
             exchange.begun = True
             if not exchange.planned.explicit:
-                talk.begin(spare_unnamed=_uses_unnamed(message))
+                talk.begin(spare_unnamed=_may_use_unnamed(exchange.driver, message))
         _HANDLERS.get(kind, _other)(talk, exchange, message)
 
 
-def _uses_unnamed(message: bytes) -> bool:
-    """It binds, or describes, the unnamed statement of an earlier exchange."""
+def _may_use_unnamed(driver: Driver, message: bytes) -> bool:
+    """It, or what comes behind it, may bind or describe the unnamed statement of an earlier exchange."""
     kind = message[:1]
-    if kind == b"B":
-        return wire.names(message, 2)[0][1] == b""
-    return kind != b"P"
+    if kind == b"P" and wire.names(message, 1)[0][0] == b"":
+        return False
+    return kind not in (b"P", b"B") or b"" in driver.texts
 
 
 def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
+    exchange.driver.texts.pop(b"", None)  # the server drops it
     script = read(message[5:-1].decode("utf-8", "surrogateescape"))
     talk.note(script)
     if not exchange.planned.explicit and not exchange.begun:
