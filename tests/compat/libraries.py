@@ -11,6 +11,7 @@ class Library:
     :param members: what of its source distribution is unpacked: its tests, and what configures them.
     :param needs: what its tests import, besides itself.
     :param plugin: module in `plugins` that gives its tests connections of the sandbox.
+    :param not_in_sandbox: beginnings of names of tests that would only wait there.
     :param tests: arguments of its pytest.
     :param extensions, schemas: what its tests expect in their database.
     :param environment: variables, in which ``{url}``, ``{host}``, ``{port}`` and ``{database}`` are replaced.
@@ -22,6 +23,7 @@ class Library:
     needs: tuple[str, ...]
     tests: tuple[str, ...]
     plugin: str | None = None
+    not_in_sandbox: tuple[str, ...] = ()
     loads: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ LIBRARIES = (
         needs=(),
         tests=tuple(f"tests/test_{name}.py" for name in _OF_ASYNCPG.split()),
         plugin="compat_asyncpg",
+        # They replace asyncpg's protocol, or how it cancels: what they have sent goes on.
+        not_in_sandbox=("tests/test_timeout.py::TestCloseTimeoutPendingCancel",),
         database="postgres",  # some of its tests call it by that name
         environment=_LIBPQ,
     ),
