@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest exactness test-pythons test-servers benchmarks clean
+.PHONY: demo test test-compat lint types contracts pytest exactness test-pythons test-servers benchmarks clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -63,6 +63,13 @@ test-servers: $(STAMP)
 		PATH="$(CURDIR)/$(BIN):$$PATH" TESTS_POSTGRES=$$server sh tests/run.sh -n 0 -s --timeout 0 \
 			tests/exactness tests/integration/lease tests/integration/template tests/plugin/test_roles.py; \
 	done
+
+# Run by hand: the tests of asyncpg, SQLAlchemy and pgqueuer on our server and in the sandbox (docs/compatibility.md).
+# Needs a package index. Only some of them: make test-compat LIBRARIES=asyncpg
+LIBRARIES ?=
+
+test-compat: $(STAMP)
+	$(BIN)/python -u tests/compat/run.py $(LIBRARIES)
 
 # Run by hand, on an idle machine.
 benchmarks: $(STAMP)

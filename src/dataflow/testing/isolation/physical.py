@@ -131,7 +131,7 @@ class PhysicalConnection(CancelsItsOwn):
         :param timeout: seconds. :raises asyncpg.InterfaceError: a statement of the test is still under way.
         """
         session = self.session
-        if session.busy:
+        if not session.free:
             raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
         answer = Answer()
         over = asyncio.get_running_loop().create_future()

@@ -6,6 +6,7 @@ They take turns: a statement, or a transaction that one of them has begun, goes 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -210,7 +211,7 @@ class _Joined(asyncio.Transport):
         self.client = relay.session.client(self._deliver, self._lost)
         self._patience = Patience(relay.session, self.client, loop, limit_s)
         self._paused = False
-        self._kept: list[bytes] = []
+        self._kept: deque[bytes] = deque()
         self._greeted = False
         self._closing = False
 
@@ -246,16 +247,23 @@ class _Joined(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._loop.call_soon(self._go_on)
+        if self._kept:
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """With what was kept, unless it was stopped again meanwhile."""
-        if self._kept and not self._paused:
-            kept, self._kept = b"".join(self._kept), []
-            self._deliver(kept)
+        """By and by, as from a socket: the driver may pause again, and must not find that all is over already."""
+        if self._kept and not self._paused and not self._closing:
+            self._inner.data_received(self._kept.popleft())
+            self._loop.call_soon(self._go_on)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered here."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def _deliver(self, said: bytes) -> None:
-        if self._paused or self._kept:  # what comes now goes behind what is kept
+        if self._paused or self._kept:
             self._kept.append(said)
         elif not self._closing:
             self._inner.data_received(said)

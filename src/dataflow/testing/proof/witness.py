@@ -52,7 +52,7 @@ class Witness:
         :raises ServerError: it cannot be asked.
         """
         with explained("tell what was committed"):
-            (position,), (snapshot, age) = send(self._ready(), [POSITION, f"SELECT {SNAPSHOT}"]).rows
+            (position,), (snapshot, age) = send(self._connected(), [POSITION, f"SELECT {SNAPSHOT}"]).rows
         return read_horizon(position, snapshot, age)
 
     def judge(self, window: Window, database: str) -> Verdict:
@@ -61,18 +61,19 @@ class Witness:
         :raises ServerError: it cannot be asked.
         """
         with explained("tell what was committed while a test ran"):
-            connection = self._ready()
-            if window.committed is None:
+            connection = self._connected()
+            if window.committed is None:  # asked before something of ours is committed
                 answer = connection.execute(window.horizon.question.encode()).fetchone()
                 window = window._replace(committed=tuple(answer[0] or ()) if answer else ())
             if not window.committed:
                 return Verdict()
-            if self._log is None:
+            log = self._ready(connection)
+            if log is None:
                 return Verdict(f"something was committed meanwhile, and where cannot be told: {self._unable}")
             row = connection.execute(_OID, (database,)).fetchone()
             if row is None:
                 return Verdict(escape=_DROPPED)
-            return self._judge(connection, self._log, window, database, int(row[0]))
+            return self._judge(connection, log, window, database, int(row[0]))
 
     def close(self) -> None:
         """Idempotent."""
@@ -90,17 +91,20 @@ class Witness:
         self._connection = self._inside = self._log = None
         return sessions
 
-    def _ready(self) -> psycopg.Connection:
+    def _connected(self) -> psycopg.Connection:
         if self._connection is not None and not is_alive(self._connection):
             self.close()
         if self._connection is None:
             self._connection = connect(self._admin)
-            found = facts(self._connection)
-            self._unable = why_not_by_log(found)
-            if self._unable is None:
-                install(self._connection)
-                self._log = Log(self._connection, MOST_BYTES)
         return self._connection
+
+    def _ready(self, connection: psycopg.Connection) -> Log | None:
+        if self._log is None:
+            self._unable = why_not_by_log(facts(connection))
+            if self._unable is None:
+                install(connection)
+                self._log = Log(connection, MOST_BYTES)
+        return self._log
 
     def _judge(
         self, connection: psycopg.Connection, log: Log, window: Window, database: str, oid: int

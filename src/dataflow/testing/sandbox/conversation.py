@@ -63,7 +63,7 @@ class Driver:
     :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
     :ivar number: which one it is, from 1.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
-        :ivar portals: likewise. :ivar bound: names of all portals; cursors that SQL declares are none of them.
+        :ivar portals: likewise.
     :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
 
@@ -73,7 +73,6 @@ class Driver:
     incoming: bytearray = field(default_factory=bytearray)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
-    bound: set[bytes] = field(default_factory=set)
     skipping: bool = False
     prefix: bytes = b""
     prepared: set[bytes] = field(default_factory=set)
@@ -84,7 +83,8 @@ class Driver:
 @dataclass(slots=True)
 class Exchange:
     """:ivar planned: the state when all that was forwarded has been done without an error.
-    :ivar ended: all of it was forwarded. :ivar refused: its rest is dropped, since something in it must fail.
+    :ivar ended: all of it was forwarded. :ivar closing: nothing of it was under way, and we ended it.
+    :ivar refused: its rest is dropped, since something in it must fail.
     :ivar bound: it has a portal. :ivar executed: a statement ran.
     :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
     :ivar parsed: what was parsed last. :ivar described: statements of which the server will tell the parameters.
@@ -94,6 +94,7 @@ class Exchange:
     planned: State
     begun: bool = False
     ended: bool = False
+    closing: bool = False
     refused: bool = False
     bound: bool = False
     executed: bool = False

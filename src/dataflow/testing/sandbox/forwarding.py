@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import Awaited, Conversation, Exchange, Mark, awaited, joined
+from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
 from dataflow.testing.sandbox.statements import Script, Statement, read
 from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
 
@@ -32,21 +32,22 @@ def _in_a_transaction(talk: Conversation, exchange: Exchange, message: bytes) ->
     if exchange.planned.explicit:
         return
     if first:
-        talk.begin(spare_unnamed=_uses_unnamed(message))
+        talk.begin(spare_unnamed=_may_use_unnamed(exchange.driver, message))
     elif talk.mark is Mark.NONE:
         talk.inject(talk.before())
 
 
-def _uses_unnamed(message: bytes) -> bool:
-    """It binds, or describes, the unnamed statement of an earlier exchange."""
+def _may_use_unnamed(driver: Driver, message: bytes) -> bool:
+    """It, or what comes behind it, may bind or describe the unnamed statement of an earlier exchange."""
     kind = message[:1]
-    if kind == b"B":
-        return wire.names(message, 2)[0][1] == b""
-    return kind != b"P"
+    if kind == b"P" and wire.names(message, 1)[0][0] == b"":
+        return False
+    return kind not in (b"P", b"B") or b"" in driver.texts
 
 
 def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
+    exchange.driver.texts.pop(b"", None)  # the server drops it
     script = read(message[5:-1].decode("utf-8", "surrogateescape"))
     talk.note(script)
     if not exchange.planned.explicit and not exchange.begun:
@@ -112,26 +113,20 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal, name), _ = wire.names(message, 2)
     driver = exchange.driver
     driver.portals.pop(portal, None)
-    driver.bound.add(portal)
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
-    message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
-    talk.put(wire.renamed(message, _NAME, driver.prefix), Awaited(b"2"))
+    # Portals keep their names, by which statements may call them (MOVE, FETCH); asyncpg never gives one twice.
+    talk.put(wire.renamed(message, _NAME + len(portal) + 1, driver.prefix), Awaited(b"2"))
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    driver = exchange.driver
-    (name,), _ = wire.names(message, 1, _NAME + 1)
-    prefix = driver.prefix if message[5:6] == b"S" or name in driver.bound else b""
-    talk.put(wire.renamed(message, _NAME + 1, prefix), Awaited(b"Tn"))
+    talk.put(_renamed(exchange, message), Awaited(b"Tn"))
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (portal,), _ = wire.names(message, 1)
     statement = exchange.driver.portals.get(portal)
-    if portal in exchange.driver.bound:
-        message = wire.renamed(message, _NAME, exchange.driver.prefix)
     if statement is None:
         exchange.executed = True
         talk.put(message, Awaited(b"CsI"))
@@ -147,16 +142,18 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
     (name,), _ = wire.names(message, 1, _NAME + 1)
-    prefix = driver.prefix
     if message[5:6] == b"S":
         driver.statements.pop(name, None)
-        driver.prepared.discard(prefix + name)
-    elif name in driver.bound:
-        driver.portals.pop(name, None)
-        driver.bound.discard(name)
+        driver.prepared.discard(driver.prefix + name)
     else:
-        prefix = b""
-    talk.put(wire.renamed(message, _NAME + 1, prefix), Awaited(b"3"))
+        driver.portals.pop(name, None)
+    talk.put(_renamed(exchange, message), Awaited(b"3"))
+
+
+def _renamed(exchange: Exchange, message: bytes) -> bytes:
+    """What names a statement, or a portal."""
+    is_statement = message[_NAME : _NAME + 1] == b"S"
+    return wire.renamed(message, _NAME + 1, exchange.driver.prefix) if is_statement else message
 
 
 def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:

@@ -26,19 +26,14 @@ from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
 _ASYNCHRONOUS = b"NSA"
-_COPY_DATA = b"dcf"
+_COPY_DATA, _COPY_IN = b"dcf", b"GW"
 _GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _AS_IT_IS = State(explicit=True)
 _NOTICE, _ERROR, _READY, _COMPLETE, _PARAMETERS = b"NEZCt"
-_COPY_IN = b"GW"
 
 
-def _nothing() -> None:
-    """Nobody asked to be told."""
-
-
-def _unheard(_said: bytes) -> None:
-    """Of what is said to a driver that went away."""
+def _nothing(*_said: bytes) -> None:
+    """Nobody wants to be told."""
 
 
 class Session:
@@ -56,9 +51,9 @@ class Session:
         self._prepared: set[bytes] = set()  # by drivers that went away
         self._incoming = bytearray()
         self._exchange: Exchange | None = None
+        self._question: tuple[str, Callable[[bytes], None]] | None = None
         self._talk = Conversation()
-        self.inside = False
-        self.lost = False
+        self.inside = self.lost = False
         self.recorder: Recorder | None = None
 
     def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = _nothing) -> Client:
@@ -102,16 +97,27 @@ class Session:
         """The server has not answered yet."""
         return self._exchange is not None
 
+    @property
+    def free(self) -> bool:
+        """Nothing is under way, apart from the end of an exchange that its driver has left open."""
+        return self._exchange is None or self._exchange.closing or self._idle(self._exchange)
+
     def ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
-        """Send a Query of ours, and give the answer as it comes. Nothing else may be under way."""
-        assert self._exchange is None, "the session is busy"
+        """Send a Query of ours, and give the answer as it comes. The session must be free."""
+        assert self.free, "the session is busy"
+        self._question = sql, answer
+        if self._exchange is not None and not self._exchange.closing:
+            self._close(self._exchange)
+        self.work()
+
+    def _ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
+        self._question = None
         if self._prepared:
             self._talk.deallocate(self._prepared)
             self._prepared.clear()
         asker = Driver(answer, state=_AS_IT_IS)
         self._exchange = Exchange(asker, asker.state, ended=True)
         self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
-        self.work()
 
     def hang_up(self) -> None:
         """The server is gone."""
@@ -153,12 +159,13 @@ class Session:
             return
         self._drivers.remove(driver)
         self._prepared |= driver.prepared
-        driver.deliver = _unheard
+        driver.deliver = _nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
             if exchange.copying:
                 self._talk.put(wire.message(b"f", b"the connection was closed\0"))
             if not exchange.ended:
+                exchange.closing = self._idle(exchange)
                 sync(self._talk, exchange)
         elif driver.state.explicit:
             self._talk.mark = Mark.FAILED
@@ -168,6 +175,8 @@ class Session:
 
     def work(self) -> None:
         """Forward what may be forwarded."""
+        if self._exchange is None and self._question is not None:
+            self._ask(*self._question)
         while (driver := self._next()) is not None:
             message = wire.first(driver.incoming)
             assert message is not None, "it was looked at"
@@ -191,10 +200,16 @@ class Session:
 
     def _let_others(self, exchange: Exchange) -> None:
         """A driver may leave it open what it does with a statement that it has prepared. Others need not wait."""
-        idle = not (exchange.ended or exchange.bound or exchange.failed or self._talk.awaited)
-        if idle and any(driver.incoming for driver in self._drivers if driver is not exchange.driver):
-            exchange.ended = True
-            self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
+        others = any(driver.incoming for driver in self._drivers if driver is not exchange.driver)
+        if others and self._idle(exchange):
+            self._close(exchange)
+
+    def _idle(self, exchange: Exchange) -> bool:
+        return not (exchange.ended or exchange.bound or exchange.failed or self._talk.awaited)
+
+    def _close(self, exchange: Exchange) -> None:
+        exchange.ended = exchange.closing = True
+        self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
 
     def _forward(self, driver: Driver, message: bytes) -> None:
         kind = message[:1]
