@@ -65,8 +65,8 @@ def commit_escaped(event: CommitEscapes) -> CommitEscaped:
     return CommitEscaped(
         str(event),
         cause="another connection than those of the test: of a pool or engine of the application, of a thread, "
-        "of a process; or a fixture of a wider scope was set up inside the test (request.getfixturevalue), and what "
-        "it committed is gone for all tests",
+        "of a process; or a fixture of a wider scope was set up inside the test (request.getfixturevalue), and "
+        "what it committed is gone for all tests",
         remedy="give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect), "
         'or mark the test tdd(isolation="database"); name such a fixture among the arguments of the test',
         option="DATAFLOW_TDD_ESCAPES, --tdd-escapes=error|warn",
