@@ -135,3 +135,35 @@ def test_what_session_fixtures_commit_between_tests_is_nobodys(project):
         """
     )
     outcome.assert_outcomes(passed=3).assert_says("isolation proven for 3 of 3 tests")
+
+
+def test_a_wide_fixture_that_is_set_up_inside_of_a_test_is_for_all(project):
+    with_schema(project)
+    outcome = project.run(
+        """
+        import asyncpg, psycopg, pytest, pytest_asyncio
+
+        @pytest.fixture(scope="session")
+        def words(tdd_database_url):
+            with psycopg.connect(tdd_database_url) as connection:
+                connection.execute("INSERT INTO word VALUES ('of the session')")
+
+        @pytest_asyncio.fixture(scope="module", loop_scope="module")
+        async def more(tdd_database_url):
+            connection = await asyncpg.connect(tdd_database_url)
+            await connection.execute("INSERT INTO word VALUES ('of the module')")
+            await connection.close()
+
+        async def test_1_asks_late(tdd_test_context, request):
+            request.getfixturevalue("words")
+            assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM word") == 2
+
+        def test_2_asks_late_with_psycopg(tdd_psycopg, request):
+            request.getfixturevalue("more")
+            assert tdd_psycopg.connection.execute("SELECT count(*) FROM word").fetchone() == (3,)
+
+        async def test_3_finds_them(words, more, tdd_test_context):
+            assert await tdd_test_context.connection.fetchval("SELECT count(*) FROM word") == 3
+        """
+    )
+    outcome.assert_outcomes(passed=3).assert_says("isolation proven for 3 of 3 tests")

@@ -193,3 +193,21 @@ def test_the_nearest_marker_that_says_something_counts(project):
         """
     )
     outcome.assert_outcomes(failed=1).assert_says("2 statements were sent, and max_statements allows 1")
+
+
+def test_what_an_engine_of_sqlalchemy_asks_for_itself_does_not_count(project):
+    project.run(
+        """
+        import pytest, sqlalchemy as sa
+
+        pytestmark = pytest.mark.tdd(max_statements=1)
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_plain(tdd_session, n):
+            tdd_session.execute(sa.text("SELECT 1"))
+
+        @pytest.mark.parametrize("n", range(2))
+        async def test_asynchronous(tdd_async_session, n):
+            await tdd_async_session.execute(sa.text("SELECT 1"))
+        """
+    ).assert_outcomes(passed=4)

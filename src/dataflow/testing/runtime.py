@@ -290,9 +290,10 @@ class Runtime:
             self.databases.forget()
 
     def _new_recorder(self) -> Recorder:
+        from dataflow.testing.isolation.housekeeping import is_housekeeping
         from dataflow.testing.sandbox.recording import Recorder
 
-        recorder = Recorder(lambda: self.phase)
+        recorder = Recorder(lambda: self.phase, is_housekeeping)
         if self.recorders is not None:
             self.recorders.append(recorder)
         return recorder

@@ -104,7 +104,6 @@ async def test_the_error_says_what_to_do(place):
     )
     assert "- public.author: 1 row added" in text
     assert 'mark the test tdd(isolation="database")' in text
-    assert "a fixture of a wider scope was set up inside the test" in text
     assert "--tdd-escapes=error|warn" in text
 
 

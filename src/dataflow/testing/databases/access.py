@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,10 @@ class Access:
         :raises ServerError: it cannot be asked.
         """
         return self._proof.horizon()
+
+    def excused(self) -> AbstractContextManager[None]:
+        """See `Proving.excused`."""
+        return self._proof.excused()
 
     @property
     def _proof(self) -> Proving:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dataflow.testing.errors import ServerError
@@ -41,6 +42,20 @@ class Proving:
         assert server is not None, "it has a database there"
         with self._one_at_a_time:
             return self._asked(server).horizon()
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """What is committed inside is held against no test: whoever sets something up for several of them."""
+        server = self._server()
+        before: Horizon | None = None
+        with suppress(ServerError):  # then the test is judged by all of it
+            before = self.horizon() if server is not None else None
+        try:
+            yield
+        finally:
+            if before is not None and server is not None:
+                with suppress(ServerError), self._one_at_a_time:
+                    self._asked(server).excuse(before)
 
     def judge(self, window: Window, database: str | None = None) -> Verdict:
         """What of it was in the database of the tests. That is as it was before, if it can be.

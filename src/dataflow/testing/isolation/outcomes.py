@@ -61,7 +61,7 @@ def escapes(test_id: str, escape: Escape, beside: tuple[str, ...] = ()) -> Commi
 
 
 WAY_OUT = (
-    "give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect), "
+    "give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect, tdd_engine), "
     'or mark the test tdd(isolation="database")'
 )
 

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import asyncpg
-from asyncpg import introspection
 
 from dataflow.testing.isolation.questions import Questions
 from dataflow.testing.isolation.relay import CancelsItsOwn, Relay
@@ -16,18 +15,10 @@ from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.session import Session
 
-# What asyncpg asks for itself, to know the types of values.
-_INTROSPECTION = tuple(text.encode() for text in vars(introspection).values() if isinstance(text, str) and text)
-_LONG = 500  # characters, as none of them is shorter
-_ITS_SETTING = b"set_config('jit'"
 # Seconds that a server gets to acknowledge a cancelled statement.
 SETTLE_S = 5.0
 # Seconds that it gets to say goodbye.
 CLOSE_TIMEOUT_S = 5.0
-
-
-def _is_housekeeping(text: bytes) -> bool:
-    return _ITS_SETTING in text or (len(text) > _LONG and any(known.startswith(text) for known in _INTROSPECTION))
 
 
 class PhysicalConnection(CancelsItsOwn):
@@ -100,8 +91,6 @@ class PhysicalConnection(CancelsItsOwn):
         """From now on tell it what is sent. None: nobody any more."""
         if self.relay is not None and self.relay.session is not None:
             self.relay.session.recorder = recorder
-            if recorder is not None:
-                recorder.is_housekeeping = _is_housekeeping
 
     async def hear(self) -> None:
         """Let asyncpg know that it is in no transaction any more: it hears that when it has sent something."""

@@ -139,6 +139,7 @@ class PsycopgTests:
     """Begins and ends them.
 
     :param dsn: where rollback tests connect to.
+    :ivar in_test: the line is in the transaction of a test, for all that is known.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class PsycopgTests:
         self._new_recorder = new_recorder
         self._line: Line | None = None
         self._questions = Questions()
-        self._in_test = False  # the line is in the transaction of a test, for all that is known
+        self.in_test = False
         self._horizon = Horizon("", "", 0)
         self._began = self._since = 0.0
         self._opened = False
@@ -186,7 +187,7 @@ class PsycopgTests:
 
         used = self._line
         # Ctrl-C, or a limit of its time, may have come in the way of the end of a test: nobody goes on in that.
-        if used is not None and used.dsn == dsn and not self._in_test:
+        if used is not None and used.dsn == dsn and not self.in_test:
             try:
                 return self._enter(used)
             except (psycopg.Error, OSError):  # the server ended it between two tests
@@ -200,7 +201,7 @@ class PsycopgTests:
         return self._enter(self._line)
 
     def _enter(self, line: Line) -> Line:
-        self._in_test = True
+        self.in_test = True
         begun = self._questions.begun(line.ask(f"{_BEGIN}; {self._questions.first}"))
         line.session.enter(deferred=begun.deferred)
         self._horizon = begun.horizon
@@ -245,7 +246,7 @@ class PsycopgTests:
             line.settle()
             line.session.recorder = None
             committed = self._asked_at_end(line)
-            self._in_test = False
+            self.in_test = False
             return committed
         except (psycopg.errors.InvalidSavepointSpecification, psycopg.errors.NoActiveSqlTransaction):
             raise

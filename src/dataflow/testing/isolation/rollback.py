@@ -40,7 +40,7 @@ class TDDTransactionManager:
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
         begun = await _begun(physical, sql, context.timeout)
         session.enter(deferred=begun.deferred)
-        context.horizon = begun.horizon
+        context.horizon = context.horizon or begun.horizon  # a recovery may begin once more
         self._open.add(context)
         context.state = ContextState.IN_TRANSACTION
 

@@ -45,7 +45,7 @@ class Witness:
         self._inside: psycopg.Connection | None = None
         self._log: Log | None = None
         self._unable: str | None = None
-        self._own: set[int] = set()  # transactions by which something was undone
+        self._own: set[int] = set()  # transactions that are held against no test; also those that undid something
 
     def horizon(self) -> Horizon:
         """
@@ -54,6 +54,15 @@ class Witness:
         with explained("tell what was committed"):
             (position,), (snapshot, age) = send(self._connected(), [POSITION, f"SELECT {SNAPSHOT}"]).rows
         return read_horizon(position, snapshot, age)
+
+    def excuse(self, horizon: Horizon) -> None:
+        """What was committed since is held against no test.
+
+        :raises ServerError: it cannot be asked.
+        """
+        with explained("tell what was committed"):
+            answer = self._connected().execute(horizon.question.encode()).fetchone()
+        self._own.update(int(number) & LOW_BITS for number in (answer[0] if answer else None) or ())
 
     def judge(self, window: Window, database: str) -> Verdict:
         """What of it was in this database. Rows that were only added are taken out again.

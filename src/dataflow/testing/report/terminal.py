@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dataflow.testing.events import ConnectionLeaked
-from dataflow.testing.report.model import DatabaseSummary, Phase, SlowTest, Summary
+from dataflow.testing.report.model import TEAR_DOWN, DatabaseSummary, Phase, SlowTest, Summary
 
 ADVICE = {
     "set-up": "fixture set-up is slow: the machine is busy, or all connections were in use",
@@ -15,6 +15,7 @@ ADVICE = {
 STARTED = {None: "", True: ", started", False: ", was running"}
 OPENED = "fixture set-up is slow: a connection was opened for it, as for the first test of each event loop"
 NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
+AT_THE_END = "tear-down is slow: the machine is busy, or what others committed had to be looked for and undone"
 
 
 def lines(summary: Summary) -> Iterator[str]:
@@ -124,4 +125,7 @@ def _slow(summary: Summary) -> Iterator[str]:
 
 def _advice(test: SlowTest) -> list[str]:
     advice = ADVICE | {"set-up": OPENED} if test.opened else ADVICE
-    return [advice[phase] for phase in test.over] or [NO_PHASE]
+    found = [advice[phase] for phase in test.over]
+    if not found and test.phases_ms.get(TEAR_DOWN, 0.0) > test.total_ms / 2:
+        return [AT_THE_END]
+    return found or [NO_PHASE]

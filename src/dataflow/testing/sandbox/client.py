@@ -43,7 +43,8 @@ class Client:
 
     def refuse_turn(self, text: str) -> None:
         """Let it wait no longer: another driver is in a transaction, as `text` says."""
-        self.refuse(wire.error("55P03", text, _TURN_HINT))
+        # Libraries on top of drivers show the message, and not the hint.
+        self.refuse(wire.error("55P03", f"{text}: end that first", _TURN_HINT))
 
     def refuse(self, error: bytes) -> None:
         """Let it wait no longer: it is told that its statement failed."""

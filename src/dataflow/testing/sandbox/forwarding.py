@@ -6,11 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
+from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.statements import Script, Statement, read
 from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
 
 _NAME = 5  # where the first name of a message stands, or what kind of thing it names
 _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
+
+
+def note(recorder: Recorder | None, exchange: Exchange, message: bytes) -> None:
+    """What will be told of it."""
+    driver, kind, of = exchange.driver, message[:1], message[_NAME : _NAME + 1]
+    if kind == b"P":
+        exchange.parsed = driver.texts[wire.names(message, 1)[0][0]] = Prepared(message)
+    elif kind == b"D" and of == b"S":
+        exchange.described.append(wire.names(message, 1, _NAME + 1)[0][0])
+    elif kind == b"C" and of == b"S":
+        driver.texts.pop(wire.names(message, 1, _NAME + 1)[0][0], None)
+    elif recorder is not None:
+        recorder.sent(message, driver.texts, driver.number)
 
 
 def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:

@@ -148,24 +148,23 @@ class Statements(Sequence[SentStatement]):
         return f"<{self.total} statements: {list(self._kept[-3:])}>"
 
 
-def _is_nothing(_text: bytes) -> bool:
-    return False
-
-
 class Recorder:
     """
     :param phase: says which phase of the test it is.
-    :ivar is_housekeeping: says of a text that the driver sends it for itself; it is not recorded.
+    :param is_housekeeping: says of a text that the driver sends it for itself; it is not recorded.
     :ivar kept: the last statements. :ivar counts: by phase and text, how often it was executed.
     """
 
-    def __init__(self, phase: Callable[[], str]) -> None:
+    def __init__(
+        self, phase: Callable[[], str], is_housekeeping: Callable[[bytes], bool] = lambda _text: False
+    ) -> None:
         self._phase = phase
-        self.is_housekeeping: Callable[[bytes], bool] = _is_nothing
+        self._is_housekeeping = is_housekeeping
         self._began = perf_counter()
         self._pending: list[SentStatement] = []
         self._bound: dict[bytes, tuple[Prepared, bytes]] = {}
         self._error: str | None = None
+        self._repeats = False
         self.kept: deque[SentStatement] = deque(maxlen=MOST_KEPT)
         self.total = 0
         self.counts: Counter[tuple[str, bytes]] = Counter()
@@ -179,6 +178,8 @@ class Recorder:
             self._bind(message, prepared)
         elif kind == b"E":
             self._execute(message, connection)
+        elif kind == b"D":
+            self._repeats = False  # `executemany` of asyncpg describes nothing; pipelines do
 
     @property
     def statements(self) -> Statements:
@@ -213,13 +214,14 @@ class Recorder:
         if prepared is None:
             return
         last = self._pending[-1] if self._pending else None
-        if last is not None and last.repeats(prepared.text):
+        if last is not None and self._repeats and last.repeats(prepared.text):
             last.times += 1
         else:
             self._add(prepared.text, Given(bind, prepared.types), connection)
+        self._repeats = True
 
     def _add(self, text: bytes, given: Given | None, connection: int) -> None:
-        if not text.strip() or self.is_housekeeping(text):
+        if not text.strip() or self._is_housekeeping(text):
             return
         now, phase = perf_counter(), self._phase()
         statement = SentStatement(text, given, now, phase=phase, at_s=now - self._began, connection=connection)

@@ -21,8 +21,8 @@ from dataflow.testing.sandbox.conversation import (
     joined,
     released,
 )
-from dataflow.testing.sandbox.forwarding import forward, sync
-from dataflow.testing.sandbox.recording import Prepared, Recorder
+from dataflow.testing.sandbox.forwarding import forward, note, sync
+from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
 _ASYNCHRONOUS = b"NSA"
@@ -223,24 +223,12 @@ class Session:
                 exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
                 if not self.isolated:
                     self._talk.awaited.append(Awaited(b"Z", last=True))
-            self._note(exchange, kind, message)
+            note(self.recorder, exchange, message)
             if exchange.planned is not _AS_IT_IS:
                 forward(self._talk, exchange, message)
             else:
                 exchange.ended = kind in ENDS
                 self._talk.put(message)
-
-    def _note(self, exchange: Exchange, kind: bytes, message: bytes) -> None:
-        """What will be told of it."""
-        driver = exchange.driver
-        if kind == b"P":
-            exchange.parsed = driver.texts[wire.names(message, 1)[0][0]] = Prepared(message)
-        elif kind == b"D" and message[5:6] == b"S":
-            exchange.described.append(wire.names(message, 1, 6)[0][0])
-        elif kind == b"C" and message[5:6] == b"S":
-            driver.texts.pop(wire.names(message, 1, 6)[0][0], None)
-        elif self.recorder is not None:
-            self.recorder.sent(message, driver.texts, driver.number)
 
     # What the server says
 

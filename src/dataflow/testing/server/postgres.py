@@ -36,6 +36,9 @@ SETTINGS = {
     "wal_level": "minimal",
     "wal_init_zero": "off",
     "min_wal_size": "32MB",
+    # Code outside of a test's transaction may wait for a lock that this one holds, in the thread that would end
+    # it: without a limit, for ever.
+    "lock_timeout": "120s",
     "max_connections": "200",
     "max_prepared_transactions": "20",
     # A test's log must still be there when the test is over, whatever checkpoints come in between.

@@ -1,0 +1,34 @@
+"""What drivers and data layers ask for themselves: it is no statement of the code under test."""
+
+from __future__ import annotations
+
+import sys
+
+# SQLAlchemy, at the first connection of an engine.
+_OF_AN_ENGINE = frozenset(
+    {
+        b"select pg_catalog.version()",
+        b"select current_schema()",
+        b"show transaction isolation level",
+        b"show standard_conforming_strings",
+    }
+)
+# psycopg, for the type hstore and others that are registered by name.
+_OF_A_TYPE = b"SELECT\n    typname AS name, oid, typarray AS array_oid,"
+# asyncpg sets it while it asks for types; those texts are long, and may have been cut.
+_ITS_SETTING = b"set_config('jit'"
+_LONG = 500
+
+
+def is_housekeeping(text: bytes) -> bool:
+    if text in _OF_AN_ENGINE or text.startswith(_OF_A_TYPE) or _ITS_SETTING in text:
+        return True
+    return len(text) > _LONG and any(known.startswith(text) for known in _introspection())
+
+
+def _introspection() -> list[bytes]:
+    if "asyncpg" not in sys.modules:
+        return []
+    from asyncpg import introspection
+
+    return [text.encode() for text in vars(introspection).values() if isinstance(text, str) and text]
