@@ -211,3 +211,18 @@ def test_what_an_engine_of_sqlalchemy_asks_for_itself_does_not_count(project):
             await tdd_async_session.execute(sa.text("SELECT 1"))
         """
     ).assert_outcomes(passed=4)
+
+
+def test_of_a_test_with_psycopg_that_commits_it_is_said_that_nothing_is_recorded(project):
+    project.run(
+        """
+        import pytest
+        from dataflow.testing.errors import ContextError
+
+        @pytest.mark.tdd(isolation="database")
+        def test_commits(tdd_psycopg):
+            tdd_psycopg.connection.execute("SELECT 1")
+            with pytest.raises(ContextError, match="what it sends is not recorded"):
+                tdd_psycopg.statements
+        """
+    ).assert_outcomes(passed=1)

@@ -10,6 +10,7 @@ from dataflow.testing.events import (
     ContextReleased,
     ServerChosen,
     ServerRestarted,
+    SessionsNotKept,
 )
 from dataflow.testing.report.model import SLOWEST_SHOWN, Report, quantile
 from dataflow.testing.report.terminal import leak_text, lines
@@ -82,6 +83,15 @@ def test_only_what_is_proven_is_called_so() -> None:
     assert "           - t: 1 row added\n           - seen there: backend 7" in text
 
 
+def test_a_connection_for_each_loop_is_said_once_with_its_reason() -> None:
+    reason = SessionsNotKept("the server is entered through TLS")
+    text = words(released("a"), reason, reason)
+    assert (
+        text.count("loops      each event loop had a connection of its own: the server is entered through TLS")
+        == 1
+    )
+
+
 def test_slow_tests_come_slowest_first_with_advice_for_each_phase_over_its_target() -> None:
     text = words(
         released("setup is slow", setup=21),
@@ -95,6 +105,10 @@ def test_slow_tests_come_slowest_first_with_advice_for_each_phase_over_its_targe
     assert names == ["only the sum", "schema and data are slow", "setup is slow", "the first one"]
     assert "only the sum: 117.0 ms (set-up 19.0, schema 19.0, data 29.0, tear-down 50.0)" in slow
     assert "no phase is over its target by itself, their sum is over the limit" in slow
+    late = words(released("late", setup=1, schema=1, data=1, teardown=300))
+    assert (
+        "tear-down is slow: the machine is busy, or what others committed had to be looked for and undone" in late
+    )
     assert slow.count("fixture set-up is slow: the machine is busy") == 1
     assert slow.count("fixture set-up is slow: a connection was opened for it") == 1
     assert slow.count("schema work is slow: create tables once") == 1

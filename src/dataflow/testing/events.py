@@ -27,6 +27,12 @@ class ServerRestarted(NamedTuple):
     reason: str
 
 
+class SessionsNotKept(NamedTuple):
+    """Each event loop has a connection of its own, because sessions cannot go on in the next one."""
+
+    reason: str
+
+
 class ContextReleased(NamedTuple):
     """A test gave its connection back: what its isolation cost, in ms, and whether it held.
 
@@ -142,7 +148,7 @@ class DatabaseReturned(NamedTuple):
 
 _Database = TemplateUsed | SchemaLeftOut | DatabaseMethod | DatabaseReturned
 _Test = ContextReleased | RolledBack | CommitEscapes | ConnectionLeaked
-Event = ServerChosen | ServerRestarted | _Test | _Database
+Event = ServerChosen | ServerRestarted | SessionsNotKept | _Test | _Database
 Emit = Callable[[Event], None]
 
 

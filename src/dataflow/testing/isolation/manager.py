@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from dataflow.testing.dsn import Dsn
-from dataflow.testing.events import Emit, ignore
+from dataflow.testing.events import Emit, SessionsNotKept, ignore
 from dataflow.testing.isolation.beside import Beside
 from dataflow.testing.isolation.chosen import ChooseServer, ChosenServer
 from dataflow.testing.isolation.connecting import read_address
@@ -64,7 +64,7 @@ class TDDDatabaseManager:
         self._chosen = ChosenServer(settings, choose_server, emit)
         self._pools = LoopPools(self._make_pool)
         self._beside = Beside(settings, self._chosen, self._room, who)
-        self._parking = Parking()
+        self._parking = Parking(lambda reason: emit(SessionsNotKept(reason)))
         undoing = Undoing(transactions, self._lost, self._give_back)
         self._endings = Endings(undoing, judge, lambda: settings().escapes == "error", emit, self._pollute)
         self._active: dict[TDDTestContext, tuple[TestConnection, ConnectionPool]] = {}

@@ -21,9 +21,13 @@ log = logging.getLogger("dataflow.testing")
 
 
 class Parking:
-    """Where sessions wait for the next loop. Loops may run in several threads."""
+    """Where sessions wait for the next loop. Loops may run in several threads.
 
-    def __init__(self) -> None:
+    :param refused: is told once why sessions cannot go on.
+    """
+
+    def __init__(self, refused: Callable[[str], None]) -> None:
+        self._refused: Callable[[str], None] | None = refused
         self._parked: list[tuple[Dsn, Parked]] = []
         self._leaving = 0
         self._pid = os.getpid()
@@ -43,11 +47,17 @@ class Parking:
                 return False
             parked = connection.relay.park()
             if parked is None:
+                self._say_why()
                 return False
             self._parked.append((dsn, parked))
         connection.terminate()
         log.debug("parked a connection")
         return True
+
+    def _say_why(self) -> None:
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            refused("the server is entered through TLS")
 
     async def go_on(
         self, dsn: Dsn, resume: Callable[[Parked], Awaitable[PhysicalConnection | None]]

@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-from dataflow.testing.errors import StaleContext
+from dataflow.testing.errors import ContextError, StaleContext
 from dataflow.testing.events import ContextReleased, Emit
 from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
 from dataflow.testing.isolation.questions import Questions
@@ -70,10 +70,17 @@ class PsycopgContext:
 
     @property
     def statements(self) -> Statements:
-        """What was sent on the connections of the test, also when that is over; nothing of those that commit."""
-        from dataflow.testing.sandbox.recording import Statements
+        """What was sent on the connections of the test, also when that is over.
 
-        return self._recorder.statements if self._recorder is not None else Statements((), 0)
+        :raises ContextError: the test commits; what it sends goes to the server by itself.
+        """
+        if self._recorder is None:
+            raise ContextError(
+                f"context of {self.test_id}: what it sends is not recorded",
+                cause="it is isolated by a database, whose connections are plain ones",
+                remedy="look at the statements of a test that is rolled back, or of tdd_test_context",
+            )
+        return self._recorder.statements
 
     def connect(self, conninfo: str = "", **arguments: Any) -> psycopg.Connection:
         """Another connection, in the same transaction of the test; closed with the test at the latest.

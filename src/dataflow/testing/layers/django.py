@@ -199,16 +199,16 @@ class DjangoDatabases:
         if not self._held:
             return
         held, self._held = self._held, {}
-        self._sessions.close()
-        for primary in held:
-            place = self._places[primary]
-            for alias in place.aliases:
-                let_go(alias)
-            self._point(place, place.rollback)
-        _forget_rows()
         with ExitStack() as stack:
-            for lease in held.values():
+            for lease in held.values():  # whatever goes wrong before
                 stack.callback(self._runtime.take_back_database, lease)
+            self._sessions.close()
+            for primary in held:
+                place = self._places[primary]
+                for alias in place.aliases:
+                    let_go(alias)
+                self._point(place, place.rollback)
+            _forget_rows()
 
     def watch(self) -> None:
         """A test that is rolled back begins."""

@@ -19,6 +19,7 @@ from dataflow.testing.events import (
     SchemaLeftOut,
     ServerChosen,
     ServerRestarted,
+    SessionsNotKept,
     TemplateUsed,
 )
 
@@ -96,6 +97,7 @@ class Summary(NamedTuple):
     templates: tuple[TemplateUsed, ...] = ()
     left_out: tuple[SchemaLeftOut, ...] = ()
     databases: DatabaseSummary | None = None
+    not_kept: tuple[str, ...] = ()
 
 
 class Report:
@@ -167,6 +169,7 @@ class Report:
             lost_workers=tuple(self._lost_workers),
             templates=tuple(dict.fromkeys(self._of(TemplateUsed))),
             left_out=tuple(dict.fromkeys(self._of(SchemaLeftOut))),
+            not_kept=tuple(dict.fromkeys(event.reason for event in self._of(SessionsNotKept))),
             databases=_databases(self._of(DatabaseReturned), self._of(DatabaseMethod)),
         )
 

@@ -26,6 +26,8 @@ def lines(summary: Summary) -> Iterator[str]:
             yield f"           not used: {attempt}"
     for number, line in enumerate(summary.settings):
         yield f"{'settings' if number == 0 else '':<11}{line}"
+    for reason in summary.not_kept:
+        yield f"loops      each event loop had a connection of its own: {reason}"
     yield from _template(summary)
     yield from _table(summary)
     yield from _isolation(summary)
