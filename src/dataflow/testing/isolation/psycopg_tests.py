@@ -16,7 +16,6 @@ from dataflow.testing.isolation.refusals import not_clean, transaction_ended
 from dataflow.testing.missing import importing
 from dataflow.testing.proof.escape import Verdict
 from dataflow.testing.proof.horizon import Horizon, Window
-from dataflow.testing.sandbox.steps import AFTER_ROLLBACK
 
 if TYPE_CHECKING:
     import psycopg
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 _GUARD = "dataflow_tdd_test"
 _BEGIN = f"BEGIN; SAVEPOINT {_GUARD}"
-_END = f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK; {AFTER_ROLLBACK}"
+_END = f"ROLLBACK TO SAVEPOINT {_GUARD}; ROLLBACK"
 
 
 class PsycopgContext:

@@ -9,15 +9,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dataflow.testing.proof.horizon import POSITION, PREPARE, SNAPSHOT, Horizon, numbers, read_horizon
+from dataflow.testing.proof.horizon import (
+    POSITION,
+    SNAPSHOT,
+    Horizon,
+    committed_since,
+    numbers,
+    read_horizon,
+    unless_same,
+)
 from dataflow.testing.sandbox.steps import DEFERRED
 
 Rows = Sequence[tuple[str | None, ...]]
 
-# Anybody may have made some constraints since the last test.
-_FIRST = f"{DEFERRED}, {SNAPSHOT}"
-_NAME = "dataflow_tdd_first"
-_PREPARE_FIRST = f"PREPARE {_NAME} AS {_FIRST}"
+_FIRST, _LAST = "dataflow_tdd_first", "dataflow_tdd_last"
+_NONE = "::"  # as no snapshot is
+# Anybody may have made some constraints since the last test, if a transaction has ended since then.
+_FIRST_QUERY = "SELECT " + unless_same("{0}", DEFERRED) + f", {SNAPSHOT}"
+# What outlives a rollback besides: locks of the session, and what it knows of sequences.
+_FORGET_SEQUENCES = "DISCARD SEQUENCES"
+_LAST_QUERY = (
+    "SELECT pg_catalog.pg_advisory_unlock_all(), "
+    + unless_same("{0}", committed_since("{0}"))
+    + ", pg_catalog.pg_current_snapshot()"
+)
+_PREPARE = (
+    f"PREPARE {_FIRST} (pg_catalog.text) AS {_FIRST_QUERY.format('$1')}; "
+    f"PREPARE {_LAST} (pg_catalog.pg_snapshot) AS {_LAST_QUERY.format('$1')}"
+)
 
 
 class Begun(NamedTuple):
@@ -33,29 +52,37 @@ class Questions:
 
     def __init__(self) -> None:
         self._prepared: bool | None = None  # None: it has not ended a test yet
+        self._seen = _NONE  # the snapshot at the end of the last test, if nothing was committed while it ran
+        self._deferred = False
 
     @property
     def first(self) -> str:
         """Behind the beginning of the transaction."""
-        return f"{POSITION}; " + (f"EXECUTE {_NAME}" if self._prepared else _FIRST)
+        if self._prepared:
+            return f"{POSITION}; EXECUTE {_FIRST} ('{self._seen}')"
+        return f"{POSITION}; " + _FIRST_QUERY.format(f"'{self._seen}'")
 
     def begun(self, rows: Rows) -> Begun:
         """From the answer to `first`."""
         (position,), (deferred, snapshot, age) = rows[-2:]
-        return Begun(read_horizon(position, snapshot, age), deferred == "t")
+        if deferred is not None:
+            self._deferred = deferred == "t"
+        return Begun(read_horizon(position, snapshot, age), self._deferred)
 
     def last(self, horizon: Horizon) -> str:
         """Behind the end of the transaction."""
-        if self._prepared:
-            return horizon.prepared_question
+        known = f"'{horizon.snapshot}'"
+        prepared = f"{_FORGET_SEQUENCES}; EXECUTE {_LAST} ({known})"
         if self._prepared is None:
-            return horizon.question
-        return f"{PREPARE}; {_PREPARE_FIRST}; {horizon.prepared_question}"
+            return f"{_FORGET_SEQUENCES}; " + _LAST_QUERY.format(f"{known}::pg_catalog.pg_snapshot")
+        return prepared if self._prepared else f"{_PREPARE}; {prepared}"
 
     def ended(self, rows: Rows) -> tuple[int, ...]:
         """From the answer to `last`: numbers of transactions committed meanwhile, on the whole server."""
+        _, committed, snapshot = rows[-1]
         self._prepared = self._prepared is not None
-        return numbers(rows[-1][0])
+        self._seen = _NONE if committed else str(snapshot)
+        return numbers(committed)
 
     def lost(self) -> None:
         """The session has no prepared statements any more."""

@@ -11,7 +11,6 @@ from dataflow.testing.isolation.physical import PhysicalConnection
 from dataflow.testing.isolation.questions import Begun
 from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
-from dataflow.testing.sandbox.steps import AFTER_ROLLBACK
 
 
 class TDDTransactionManager:
@@ -146,7 +145,7 @@ async def _rolled_back(physical: PhysicalConnection, context: TDDTestContext) ->
     """As `_begun`."""
     assert context.horizon is not None, "the transaction was begun"
     questions = physical.questions
-    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK; {AFTER_ROLLBACK}"
+    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK"
     try:
         rows = await physical.ask(f"{sql}; {questions.last(context.horizon)}")
     except asyncpg.InvalidSQLStatementNameError:

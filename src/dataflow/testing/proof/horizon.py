@@ -13,7 +13,6 @@ POSITION = "SELECT pg_catalog.pg_current_wal_insert_lsn()"
 _OLDEST = 3
 SNAPSHOT = f"pg_catalog.pg_current_snapshot(), pg_catalog.age('{_OLDEST}'::pg_catalog.xid)"
 
-_PREPARED = "dataflow_tdd_committed"
 # Of the transactions that were under way, and of those that began since, the ones that are committed now. Their
 # numbers become integers by way of text, there is no other.
 _COMMITTED = """
@@ -27,7 +26,8 @@ SELECT pg_catalog.array_agg(id) FROM (
 ) AS those
  WHERE pg_catalog.texteq(pg_catalog.pg_xact_status(id::pg_catalog.text::pg_catalog.xid8), 'committed')
 """
-PREPARE = f"PREPARE {_PREPARED} (pg_catalog.pg_snapshot) AS {_COMMITTED.format('$1')}"
+# No transaction has ended as long as the snapshot is the same.
+_SAME = "pg_catalog.texteq(pg_catalog.pg_current_snapshot()::pg_catalog.text, {0}::pg_catalog.text)"
 
 # Records of the log have these of the number of a transaction.
 LOW_BITS = (1 << 32) - 1
@@ -48,11 +48,6 @@ class Horizon(NamedTuple):
     def question(self) -> str:
         """What was committed since?"""
         return _COMMITTED.format(f"'{self.snapshot}'::pg_catalog.pg_snapshot")
-
-    @property
-    def prepared_question(self) -> str:
-        """The same where the session has `PREPARE`d it: most of its time is planning."""
-        return f"EXECUTE {_PREPARED} ('{self.snapshot}')"
 
 
 class Window(NamedTuple):
@@ -78,6 +73,19 @@ class Window(NamedTuple):
     def open_before(self) -> frozenset[int]:
         first = self.horizon.first_new
         return frozenset(number & LOW_BITS for number in self.committed or () if number < first)
+
+
+def unless_same(snapshot: str, question: str) -> str:
+    """A value that is asked only if a transaction has ended since a snapshot; else NULL.
+
+    :param snapshot: SQL. :param question: a query.
+    """
+    return f"CASE WHEN {_SAME.format(snapshot)} THEN NULL ELSE ({question}) END"
+
+
+def committed_since(snapshot: str) -> str:
+    """:param snapshot: SQL."""
+    return _COMMITTED.format(snapshot)
 
 
 def read_horizon(position: str | None, snapshot: str | None, age: str | None) -> Horizon:

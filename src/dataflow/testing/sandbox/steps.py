@@ -18,8 +18,6 @@ UNDO = "ROLLBACK TO SAVEPOINT dataflow_tdd"
 _READS = "dataflow_tdd_reads"
 _AROUND = ("dataflow_tdd", "sp_")  # so begin the names of savepoints around the transactions of drivers
 DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
-# What outlives a rollback: locks of the session, and what it knows of sequences.
-AFTER_ROLLBACK = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
 # Does nothing, and has the tag of SET.
 _NO_SETTING = "SET LOCAL dataflow_tdd.nothing = ''"
 # Checks what is deferred, as a commit does, and lets later transactions begin as this one did.
