@@ -28,6 +28,9 @@ _NONE = "::"  # as no snapshot is
 _FIRST_QUERY = "SELECT " + unless_same("{0}", DEFERRED) + f", {SNAPSHOT}"
 # What outlives a rollback besides: locks of the session, and what it knows of sequences.
 _FORGET_SEQUENCES = "DISCARD SEQUENCES"
+# The server would take planning anew for cheaper: it cannot know that there are few transactions, or none. It lasts
+# to the end of this string.
+_PLANNED_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
 _LAST_QUERY = (
     "SELECT pg_catalog.pg_advisory_unlock_all(), "
     + unless_same("{0}", committed_since("{0}"))
@@ -72,7 +75,7 @@ class Questions:
     def last(self, horizon: Horizon) -> str:
         """Behind the end of the transaction."""
         known = f"'{horizon.snapshot}'"
-        prepared = f"{_FORGET_SEQUENCES}; EXECUTE {_LAST} ({known})"
+        prepared = f"{_FORGET_SEQUENCES}; {_PLANNED_ONCE}; EXECUTE {_LAST} ({known})"
         if self._prepared is None:
             return f"{_FORGET_SEQUENCES}; " + _LAST_QUERY.format(f"{known}::pg_catalog.pg_snapshot")
         return prepared if self._prepared else f"{_PREPARE}; {prepared}"
