@@ -12,7 +12,7 @@ import pytest
 from tests.waiting import wait_until
 
 from dataflow.testing.errors import PoolExhausted, StaleContext, WrongEventLoop
-from dataflow.testing.events import ServerChosen
+from dataflow.testing.events import ContextReleased, ServerChosen
 from dataflow.testing.isolation.context import TDDTestContext
 
 
@@ -39,6 +39,29 @@ class TestLoops:
                 done.result(60)
         assert len(most) == 15
         assert max(most) <= 2
+
+    def test_nothing_that_was_prepared_is_there_in_the_next_loop(self, make_by_hand):
+        tdd = make_by_hand()
+        found = []
+
+        async def run(number):
+            async with tdd.test_context(str(number)) as context:
+                query = (
+                    "SELECT name FROM pg_prepared_statements WHERE name !~ '^dataflow_tdd' AND statement <> $1"
+                )
+                found.append(await context.connection.fetch(query, query))
+                await context.connection.fetchval("SELECT $1::int", number)
+                statement = await context.connection.prepare("SELECT 1")
+                await statement.fetch()
+            managed = TDDTestContext("beside")
+            connection = await tdd.manager.get_test_connection(managed)
+            await connection.fetchval("SELECT $1::text", "outside")
+            await tdd.manager.cleanup_test_connection(managed)
+
+        for number in range(5):
+            asyncio.run(run(number))
+        assert found[1:] == [[]] * 4  # in the first one the server was asked since when it is up
+        assert sum(event.opened for event in tdd.events if isinstance(event, ContextReleased)) == 1
 
     def test_a_loop_that_finds_no_place_says_who_has_them(self, make_by_hand):
         tdd = make_by_hand(pool_size=1, max_connections=1, pool_timeout=2)

@@ -105,8 +105,7 @@ class ChosenServer:
             connection = await connect(
                 self.current.dsn, timeout=SETTLE_S, command_timeout=settings.timeout, parked=parked
             )
-            # Those of the connection that had it before.
-            await connection.ask("DEALLOCATE ALL", SETTLE_S)
+            connection.resumed, connection.questions = True, parked.questions
         except (ServerError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             self.suspect = True
             return None

@@ -294,6 +294,7 @@ class TDDDatabaseManager:
         pool = self._pools.of_running_loop()
         context.owner = context.owner or self._who()
         physical, used_before = await pool.acquire(context)
+        used_before = used_before or physical.resumed
         connection = TestConnection(physical, context, self._settings().timeout)
         connection.opened = not used_before
         context.attach(connection, self._new_recorder())

@@ -45,7 +45,7 @@ class Parking:
         with self._threads:
             if len(self._parked) >= MOST:
                 return False
-            parked = connection.relay.park()
+            parked = connection.relay.park(connection.questions)
             if parked is None:
                 self._say_why()
                 return False

@@ -27,9 +27,10 @@ class PhysicalConnection(CancelsItsOwn):
     :ivar relay: between it and the server; None for a plain connection.
     :ivar arguments: with which it was opened.
     :ivar questions: what the server is asked at the beginning and the end of a test.
+    :ivar resumed: its session has served tests in another event loop.
     """
 
-    __slots__ = ("_own_config", "arguments", "handle", "pid", "questions", "relay")
+    __slots__ = ("_own_config", "arguments", "handle", "pid", "questions", "relay", "resumed")
 
     # asyncpg's own, which its type stubs do not tell.
     _loop: asyncio.AbstractEventLoop
@@ -46,6 +47,7 @@ class PhysicalConnection(CancelsItsOwn):
         self.handle: Any = None  # of the test that has it now
         self.pid = os.getpid()
         self.questions = Questions()
+        self.resumed = False
 
     def terminate(self) -> None:
         super().terminate()

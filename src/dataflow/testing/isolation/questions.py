@@ -28,7 +28,7 @@ _NONE = "::"  # as no snapshot is
 _FIRST_QUERY = "SELECT " + unless_same("{0}", DEFERRED) + f", {SNAPSHOT}"
 # What outlives a rollback besides: locks of the session, and what it knows of sequences.
 _FORGET_SEQUENCES = "DISCARD SEQUENCES"
-# The server would take planning anew for cheaper: it cannot know that there are few transactions, or none. It lasts
+# The server would take planning anew for cheaper, since it cannot know that there are few transactions. It lasts
 # to the end of this string.
 _PLANNED_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
 _LAST_QUERY = (
@@ -50,8 +50,7 @@ class Begun(NamedTuple):
 
 
 class Questions:
-    """Of one session. Nothing is prepared before it serves a second test: one that goes from event loop to event
-    loop loses its statements each time."""
+    """Of one session. Nothing is prepared before it serves a second test."""
 
     def __init__(self) -> None:
         self._prepared: bool | None = None  # None: it has not ended a test yet

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from asyncpg.protocol import Protocol
 
+from dataflow.testing.isolation.questions import Questions
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.session import Session
@@ -28,11 +29,15 @@ _AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"
 
 
 class Parked(NamedTuple):
-    """A session without a loop. :param greeting: what the server said before it was ready."""
+    """A session without a loop.
+
+    :param greeting: what the server said before it was ready. :param questions: which of them it has prepared.
+    """
 
     sock: socket.socket
     greeting: bytes
     session: Session
+    questions: Questions
 
 
 class Relay(asyncio.Protocol):
@@ -117,7 +122,7 @@ class Relay(asyncio.Protocol):
             if not self._cancelling and not self.real.is_closing():
                 self.real.resume_reading()
 
-    def park(self) -> Parked | None:
+    def park(self, questions: Questions) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
         sock = self.real.get_extra_info("socket")
         if self.session is None or sock is None or self.real.get_extra_info("ssl_object") is not None:
@@ -126,10 +131,9 @@ class Relay(asyncio.Protocol):
         own.setblocking(False)
         if self.client is not None:
             self.client.close()
-        self.session.forget_prepared()
         self.session.send_to(_nobody)
         self.client, self._mute = None, True
-        return Parked(own, self.greeting, self.session)
+        return Parked(own, self.greeting, self.session, questions)
 
     def _listen(self, data: bytes) -> None:
         """Keep what the server says between letting us in and being ready."""

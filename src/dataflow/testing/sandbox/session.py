@@ -65,10 +65,6 @@ class Session:
         self._drivers.append(driver)
         return Client(self, driver)
 
-    def forget_prepared(self) -> None:
-        """All statements of drivers that went away will be deallocated at once."""
-        self._prepared.clear()
-
     def send_to(self, send: Callable[[bytes], None]) -> None:
         """From now on the server is reached in another way."""
         self._send = send
@@ -159,6 +155,10 @@ class Session:
             return
         self._drivers.remove(driver)
         self._prepared |= driver.prepared
+        if (
+            not driver.prefix
+        ):  # it may have been there outside of the transaction, where all goes through as it is
+            self._prepared.update(name for name in driver.texts if name)
         driver.deliver = _nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
