@@ -70,11 +70,13 @@ class Project:
         options = {"asyncio_default_fixture_loop_scope": "function", **options}
         self.pytester.makeini("[pytest]\n" + "".join(f"{k} = {v}\n" for k, v in options.items()))
 
-    def session_loops(self) -> None:
+    def session_loops(self, **options: str) -> None:
+        """With further options."""
         self.ini(
             asyncio_mode="auto",
             asyncio_default_fixture_loop_scope="session",
             asyncio_default_test_loop_scope="session",
+            **options,
         )
 
     def database(self, url: str) -> None:

@@ -26,13 +26,7 @@ AS_MADE = """
 @pytest.fixture
 def shop(project):
     """A project whose tables come from an SQL file."""
-    project.ini(
-        asyncio_mode="auto",
-        asyncio_default_fixture_loop_scope="session",
-        asyncio_default_test_loop_scope="session",
-        tdd_schema_sql="schema.sql",
-        tdd_database_env="DATABASE_URL,OTHER_URL",
-    )
+    project.session_loops(tdd_schema_sql="schema.sql", tdd_database_env="DATABASE_URL,OTHER_URL")
     project.file("schema.sql", SCHEMA)
     project.conftest(AS_MADE)
     return project

@@ -38,12 +38,7 @@ SHARING = """
 @pytest.fixture
 def shop(project):
     """A schema with a table `account` that has two rows."""
-    project.ini(
-        asyncio_mode="auto",
-        asyncio_default_fixture_loop_scope="session",
-        asyncio_default_test_loop_scope="session",
-        tdd_schema_sql="schema.sql",
-    )
+    project.session_loops(tdd_schema_sql="schema.sql")
     project.file(
         "schema.sql",
         "CREATE TABLE account (name text, balance int); INSERT INTO account VALUES ('a', 1), ('b', 2);",

@@ -109,7 +109,7 @@ async def test_waiting_for_notifications_ends_when_it_was_told_to(tdd):
 
 
 async def test_connections_take_turns(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.3)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.3)
     async with tdd.test_context("turns") as context:
         first, second = await context.connect_psycopg(), await context.connect_psycopg(autocommit=True)
         await first.execute("INSERT INTO item VALUES (1)")
@@ -228,32 +228,6 @@ async def test_what_the_environment_says_of_servers_does_not_matter(tdd, monkeyp
         monkeypatch.setenv(name, value)
     async with tdd.test_context("environment") as context:
         assert await _value(await context.connect_psycopg(), "SELECT 1") == 1
-
-
-async def test_an_engine_of_sqlalchemy_is_in_the_transaction(tdd):
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-
-    insert = sqlalchemy.text("INSERT INTO item VALUES (:id)")
-    async with tdd.test_context("an application") as context:
-        engine = create_async_engine("postgresql+psycopg://", async_creator=context.connect_psycopg)
-        session = async_sessionmaker(engine)
-        async with session() as first:
-            await first.execute(insert, {"id": 1})
-            await first.commit()
-            await first.execute(insert, {"id": 2})
-            await first.rollback()
-            async with first.begin_nested():
-                await first.execute(insert, {"id": 3})
-            with pytest.raises(sqlalchemy.exc.DBAPIError):
-                async with first.begin_nested():
-                    await first.execute(sqlalchemy.text("SELECT 1/0"))
-            await first.commit()
-        async with session.begin() as second:
-            assert list(await second.scalars(sqlalchemy.text("SELECT id FROM item ORDER BY id"))) == [1, 3]
-        await engine.dispose()
-        assert await context.connection.fetchval(COUNT) == 2
-    assert tdd.ask("SELECT id FROM item") == []
 
 
 async def test_of_a_test_that_commits_they_are_connections_to_its_database(tdd):

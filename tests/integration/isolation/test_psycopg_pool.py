@@ -87,7 +87,7 @@ async def test_what_it_gives_to_its_connections(place):
 
 
 async def test_one_that_is_used_up_says_so(place, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.line.TURN_LIMIT_S", 0.2)
+    monkeypatch.setattr("dataflow.testing.sandbox.client.TURN_LIMIT_S", 0.2)
     context = place.begin("takes all")
     pool = context.psycopg_pool
     held = [pool.getconn() for _ in range(10)]
@@ -124,7 +124,7 @@ async def test_an_asynchronous_pool(tdd):
 
 
 async def test_an_asynchronous_one_that_is_used_up_says_so(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.2)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.2)
     async with tdd.test_context("takes all") as context:
         held = [await context.psycopg_pool.getconn() for _ in range(10)]
         with pytest.raises(psycopg_pool.PoolTimeout, match=r"became free within 0\.2 s; there are 10") as told:
@@ -135,7 +135,7 @@ async def test_an_asynchronous_one_that_is_used_up_says_so(tdd, monkeypatch):
 
 
 async def test_a_transaction_that_is_kept_open_is_the_limit_of_a_pool(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.2)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.2)
     async with tdd.test_context("keeps") as context:
         async with context.psycopg_pool.connection() as first:
             await first.execute("INSERT INTO item VALUES (1)")

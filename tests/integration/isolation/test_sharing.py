@@ -58,7 +58,7 @@ async def test_tasks_take_turns(tdd):
 
 
 async def test_a_test_that_waits_for_itself_is_told(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.2)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.2)
     async with tdd.test_context("waits") as context:
         connection, other = context.connection, await context.connect()
         async with connection.transaction():
@@ -115,7 +115,7 @@ async def test_one_that_is_closed_leaves_its_transaction_undone(tdd):
 
 
 async def test_a_pool_that_is_used_up_says_so(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.2)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.2)
     async with tdd.test_context("takes all") as context:
         held = [await context.pool.acquire() for _ in range(10)]
         with pytest.raises(
@@ -126,13 +126,14 @@ async def test_a_pool_that_is_used_up_says_so(tdd, monkeypatch):
             await context.pool.release(connection)
 
 
-async def test_an_engine_of_sqlalchemy_is_in_the_transaction(tdd):
+@pytest.mark.parametrize(("driver", "creator"), [("asyncpg", "connect"), ("psycopg", "connect_psycopg")])
+async def test_an_engine_of_sqlalchemy_is_in_the_transaction(tdd, driver, creator):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
     insert = sqlalchemy.text("INSERT INTO item VALUES (:id)")
     async with tdd.test_context("an application") as context:
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=context.connect)
+        engine = create_async_engine(f"postgresql+{driver}://", async_creator=getattr(context, creator))
         session = async_sessionmaker(engine)
         async with session() as first:
             await first.execute(insert, {"id": 1})
@@ -192,7 +193,7 @@ async def test_a_statement_that_was_only_prepared_keeps_nobody_waiting(tdd):
 
 
 async def test_who_was_served_is_not_refused_later(tdd, monkeypatch):
-    monkeypatch.setattr("dataflow.testing.isolation.connection._TURN_LIMIT_S", 0.3)
+    monkeypatch.setattr("dataflow.testing.isolation.connection.TURN_LIMIT_S", 0.3)
     async with tdd.test_context("waits") as context:
         connection, other = context.connection, await context.connect()
         for one, two in ((connection, other), (other, connection)):

@@ -39,7 +39,8 @@ def test_each_loop_has_a_connection_of_its_own_and_that_is_said_once(entered):
     assert len(pids) == 3
     told = [event for event in entered.events if isinstance(event, SessionsNotKept)]
     assert told == [SessionsNotKept("the server is entered through TLS")]
-    assert entered.events[-1].unproven is None
+    released = entered.events[-1]
+    assert (released.problem, released.isolated) == (None, True)
 
 
 def test_with_psycopg_it_is_told_what_to_do(entered):

@@ -24,6 +24,7 @@ from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, 
 from dataflow.testing.isolation.sharing import Sharing, sharing_of
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog
+from dataflow.testing.sandbox.client import TURN_LIMIT_S
 
 # What these leave behind in the client outlives a rollback, so the connection is not used again afterwards.
 _CLIENT_STATE = frozenset(
@@ -47,8 +48,6 @@ _STATEMENT_METHODS = (
     "fetchmany",
     "copy_from_query",
 )
-# Seconds that a connection waits for another one of its test.
-_TURN_LIMIT_S = 5.0
 _COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 
@@ -131,7 +130,7 @@ class TestConnection(_Connection):
         """Other connections: in the transaction of the test, or to the database that it has."""
         physical = self._usable()
         if self._sharing is None:
-            limit_s = min(self._limit / 2, _TURN_LIMIT_S)
+            limit_s = min(self._limit / 2, TURN_LIMIT_S)
             self._sharing = sharing_of(physical, self._context.database, limit_s)
         return self._sharing
 

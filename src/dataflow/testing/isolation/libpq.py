@@ -51,7 +51,6 @@ _WAY_IN = {
 _OF_PSYCOPG = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 _INTERRUPTIONS = (KeyboardInterrupt, asyncio.CancelledError)
 OVER = wire.error("57P01", "the connection was closed while a statement was under way on it")
-CANCELLED = wire.error("57014", "canceling statement due to user request")
 # By which psycopg knows that a limit of its own has passed; it gives none before it has this.
 _TIMED_OUT = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)
 # Windows has none; who comes there is told so by `line`, which therefore has to be imported.

@@ -22,9 +22,10 @@ from psycopg.pq.abc import PGconn
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerUnreachable
-from dataflow.testing.isolation.libpq import CANCELLED, EVENTS, TICK_S, End, Entrance, send_most
+from dataflow.testing.isolation.libpq import EVENTS, TICK_S, End, Entrance, send_most
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.answer import Answer
+from dataflow.testing.sandbox.client import TURN_LIMIT_S
 from dataflow.testing.sandbox.session import Session
 from dataflow.testing.template import session as sessions
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that a connection waits for another one of its test.
-TURN_LIMIT_S = 5.0
 # Seconds that the server gets to take the wish that a statement be cancelled.
 _CANCEL_LIMIT_S = 5.0
 _CHUNK = 1 << 16
@@ -194,14 +193,13 @@ class Line:
         if own and not self.session.busy:
             end.client.refuse_turn(_ITS_TURN_WILL_NOT_COME)
         elif now - end.waits_since >= limit_s:
-            text = f"waited {limit_s:g} s for the transaction that another connection of the test began"
-            end.client.refuse_turn(text)
+            end.client.waited_too_long(limit_s)
 
     def _cancel(self, end: ThreadsEnd) -> None:
         if end.client.at_work:
             self._cancel_at_server()
-        elif end.client.waits:
-            end.client.refuse(CANCELLED)
+        else:
+            end.client.drop_waiting()
 
     def _cancel_at_server(self) -> None:
         """Nothing else is sent before the server was told, so that it cannot be the next statement."""

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from dataflow.testing.errors import WrongEventLoop
-from dataflow.testing.isolation.libpq import CANCELLED, OVER, TICK_S, End, Entrance, dressed, steps
+from dataflow.testing.isolation.libpq import OVER, TICK_S, End, Entrance, dressed, steps
 from dataflow.testing.isolation.relay import Patience, Relay
 from dataflow.testing.missing import importing
 
@@ -94,8 +94,8 @@ class LoopsEnd(End):
     def cancel(self) -> None:
         if self.client.at_work:
             self._cancelling = self._loop.create_task(self._cancel())
-        elif self.client.waits:
-            self.client.refuse(CANCELLED)
+        else:
+            self.client.drop_waiting()
 
     async def _cancel(self) -> None:
         with suppress(OSError):  # what cannot be cancelled ends by itself

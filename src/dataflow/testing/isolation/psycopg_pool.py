@@ -11,9 +11,7 @@ import psycopg
 import psycopg_pool
 
 from dataflow.testing.errors import PoolExhausted
-
-# As many as a pool of asyncpg has; they cost the server nothing.
-MOST = 10
+from dataflow.testing.sandbox.client import MOST_IN_A_POOL
 
 
 class SharedPool(psycopg_pool.ConnectionPool[Any]):
@@ -74,7 +72,7 @@ def _given(opens: Callable[..., Any], kind: type[Any], limit_s: float) -> dict[s
         "connection_class": opened_so,
         "kwargs": {},
         "min_size": 0,
-        "max_size": MOST,
+        "max_size": MOST_IN_A_POOL,
         "open": False,
         "timeout": limit_s,
         "num_workers": 1,
@@ -84,7 +82,7 @@ def _given(opens: Callable[..., Any], kind: type[Any], limit_s: float) -> dict[s
 
 def _exhausted(limit_s: float) -> psycopg_pool.PoolTimeout:
     told = PoolExhausted(
-        f"no connection of context.psycopg_pool became free within {limit_s:g} s; there are {MOST}",
+        f"no connection of context.psycopg_pool became free within {limit_s:g} s; there are {MOST_IN_A_POOL}",
         cause="a connection was not given back, or the test waits for itself",
         remedy='give back what was taken; what needs more at a time, mark tdd(isolation="database")',
     )

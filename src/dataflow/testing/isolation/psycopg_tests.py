@@ -110,7 +110,7 @@ class PsycopgContext:
         self._check_is_on()
         with self._threads:
             if self._pool is None:
-                from dataflow.testing.isolation.line import TURN_LIMIT_S
+                from dataflow.testing.sandbox.client import TURN_LIMIT_S
 
                 with importing("psycopg_pool", extra="psycopg"):
                     from dataflow.testing.isolation.psycopg_pool import SharedPool

@@ -193,11 +193,7 @@ class Patience:
         if self._session.busy:  # a statement ends by itself, and has a limit of its own
             self._timer = self._loop.call_later(self._limit_s, self._give_up)
             return
-        text = f"waited {self._limit_s:g} s for the transaction that another connection of the test began"
-        self._client.refuse_turn(text)
-
-
-_CANCELLED = wire.error("57014", "canceling statement due to user request")
+        self._client.waited_too_long(self._limit_s)
 
 
 class CancelsItsOwn(asyncpg.Connection):
@@ -218,8 +214,7 @@ class CancelsItsOwn(asyncpg.Connection):
         if client is None or client.at_work:
             await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
             return
-        if client.waits:
-            client.refuse(_CANCELLED)
+        client.drop_waiting()
         self._cancellations.discard(asyncio.current_task())
         if not waiter.done():
             waiter.set_result(None)

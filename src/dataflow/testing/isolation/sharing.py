@@ -18,15 +18,12 @@ from dataflow.testing.isolation.plain_pool import defaults
 from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
 from dataflow.testing.missing import importing
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.client import Client
+from dataflow.testing.sandbox.client import MOST_IN_A_POOL, Client
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.physical import PhysicalConnection
     from dataflow.testing.isolation.psycopg_async import PsycopgSharing
     from dataflow.testing.lease.lease import DatabaseLease
-
-# As many as a pool of asyncpg has; they cost the server nothing.
-MOST = 10
 
 
 class SharedConnection(CancelsItsOwn):
@@ -146,7 +143,7 @@ class SharedPool(asyncpg.Pool):
     def __init__(self, connect: Callable[..., Any], limit_s: float, kind: type[asyncpg.Connection]) -> None:
         self._open = connect
         self._limit_s = limit_s
-        given = {"min_size": 0, "max_size": MOST, "connect": self._open_one, "connection_class": kind}
+        given = {"min_size": 0, "max_size": MOST_IN_A_POOL, "connect": self._open_one, "connection_class": kind}
         super().__init__(**defaults() | given)
         making = self._async__init__()  # type: ignore[attr-defined]  # the stubs do not tell it
         try:
@@ -168,7 +165,7 @@ class SharedPool(asyncpg.Pool):
             return await super()._acquire(limit_s)  # type: ignore[misc]  # the stubs do not tell it
         except TimeoutError:
             raise PoolExhausted(
-                f"no connection of context.pool became free within {limit_s:g} s; there are {MOST}",
+                f"no connection of context.pool became free within {limit_s:g} s; there are {MOST_IN_A_POOL}",
                 cause="a connection was not released, or the test waits for itself",
                 remedy="release what was acquired",
                 option="DATAFLOW_TDD_POOL_TIMEOUT, --tdd-pool-timeout",

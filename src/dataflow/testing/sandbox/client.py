@@ -10,6 +10,11 @@ from dataflow.testing.sandbox.conversation import Driver, skip
 if TYPE_CHECKING:
     from dataflow.testing.sandbox.session import Session
 
+# Seconds that a driver waits for another one of its test, unless somebody says otherwise.
+TURN_LIMIT_S = 5.0
+# As many connections as a pool of asyncpg has; they cost the server nothing.
+MOST_IN_A_POOL = 10
+_CANCELLED = wire.error("57014", "canceling statement due to user request")
 _TURN_HINT = 'they share one session; end it first, or mark the test tdd(isolation="database")'
 
 
@@ -40,6 +45,15 @@ class Client:
     def at_work(self) -> bool:
         """What the server does now is its."""
         return self._session.works_for(self._driver)
+
+    def drop_waiting(self) -> None:
+        """What waits for its turn is cancelled, and the server has never heard of it."""
+        if self.waits:
+            self.refuse(_CANCELLED)
+
+    def waited_too_long(self, limit_s: float) -> None:
+        """Let it wait no longer. :param limit_s: seconds that it has waited."""
+        self.refuse_turn(f"waited {limit_s:g} s for the transaction that another connection of the test began")
 
     def refuse_turn(self, text: str) -> None:
         """Let it wait no longer: another driver is in a transaction, as `text` says."""
