@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from dataflow.testing.proof.horizon import Window
-from dataflow.testing.reset.log import EXTENSION, Written
+from dataflow.testing.reset.log import Written
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,22 +24,20 @@ _ELSEWHERE = """
 SELECT DISTINCT xid::text::bigint FROM {schema}.pg_get_wal_block_info(%(since)s, %(up_to)s, false)
  WHERE reldatabase <> %(database)s AND xid::text::bigint = ANY (%(numbers)s)
 """
-_SCHEMA = (
-    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = %s"
-)
 _SUBTRANSACTIONS = re.compile(r"subxacts: ([\d ]+)")
 
 OPEN_BEFORE = "a transaction that was open when the test began was committed while it ran"
 
 
 class Before:
-    """:param read: what was read of the log, from some time before the test on.
+    """:param schema: of pg_walinspect, as SQL. :param read: what was read of the log, from before the test on.
 
     :ivar parts: numbers of the subtransactions of these transactions.
     """
 
-    def __init__(self, connection: psycopg.Connection, window: Window, read: Written) -> None:
+    def __init__(self, connection: psycopg.Connection, schema: str, window: Window, read: Written) -> None:
         self._connection = connection
+        self._schema = schema
         self._read = read
         self._parts = {number: {number} for number in window.open_before}
         if self._parts:
@@ -77,6 +75,4 @@ class Before:
         return {int(str(number)) for (number,) in self._rows(_ELSEWHERE, values)}
 
     def _rows(self, query: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
-        schema = self._connection.execute(_SCHEMA, (EXTENSION,)).fetchone()
-        assert schema is not None, "the extension is there"
-        return self._connection.execute(query.format(schema=schema[0]).encode(), values).fetchall()
+        return self._connection.execute(query.format(schema=self._schema).encode(), values).fetchall()

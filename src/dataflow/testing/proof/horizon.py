@@ -47,7 +47,7 @@ class Horizon(NamedTuple):
     @property
     def question(self) -> str:
         """What was committed since?"""
-        return _COMMITTED.format(f"'{self.snapshot}'::pg_catalog.pg_snapshot")
+        return committed_since(f"'{self.snapshot}'::pg_catalog.pg_snapshot")
 
 
 class Window(NamedTuple):

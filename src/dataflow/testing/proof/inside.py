@@ -6,15 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataflow.testing.proof.escape import File, row_changes
-from dataflow.testing.reset.shape import REACTS
+from dataflow.testing.reset.shape import FIRST_OF_USERS, REACTS
 
 if TYPE_CHECKING:
     import psycopg
 
-# Relations below this oid came with initdb.
-_FIRST_OF_USERS = 16_384
 _RELATIONS = f"""
-SELECT pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text, c.oid::bigint < %(first)s,
+SELECT pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text, c.oid < {FIRST_OF_USERS},
        {REACTS}
   FROM pg_class c WHERE pg_relation_filenode(c.oid) = ANY (%(files)s)
 """
@@ -89,7 +87,7 @@ def look(connection: psycopg.Connection, files: Mapping[int, File], committed: C
     :raises psycopg.Error: somebody has locked what has to be looked at, or it is gone.
     """
     theirs = _THEIRS.format(numbers=",".join(map(str, committed)))
-    rows = connection.execute(_RELATIONS, {"first": _FIRST_OF_USERS, "files": list(files)}).fetchall()
+    rows = connection.execute(_RELATIONS, {"files": list(files)}).fetchall()
     known = {int(file): _Relation(*row) for file, *row in rows}
     changes: list[str] = []
     removable: dict[str, str] = {}

@@ -127,7 +127,7 @@ class Witness:
             return Verdict(
                 f"more than {MOST_BYTES >> 20} MB of log were written while it ran, which takes too long to read"
             )
-        before = Before(connection, window, read)
+        before = Before(connection, log.schema, window, read)
         committed = (window.numbers | before.parts) - self._own
         session = self._entered(connection, database)
         left = look(session, written(read.records, committed), committed)

@@ -115,7 +115,7 @@ def install(connection: psycopg.Connection) -> None:
 class Log:
     """The log as one connection sees it; its database must have pg_walinspect, and its role may use that.
 
-    :param most_bytes: a longer one is not read.
+    :param most_bytes: a longer one is not read. :ivar schema: of the extension, as SQL.
     """
 
     def __init__(self, connection: psycopg.Connection, most_bytes: int = MOST_BYTES) -> None:
@@ -124,12 +124,13 @@ class Log:
         self._flushes_by_message = connection.info.server_version >= _FLUSHES_BY_MESSAGE_SINCE
         row = connection.execute(_SCHEMA, (EXTENSION,)).fetchone()
         assert row is not None, "the extension is there"
+        self.schema = str(row[0])
         # Or psycopg deallocates all statements, ours included, when it has prepared too many of its own.
         connection.prepare_threshold = None
         up_to = _MESSAGE if self._flushes_by_message else _FLUSHED_16
         for query in (_READ, _PREPARE_GLANCE):
             text = query.format(
-                up_to=up_to, schema=row[0], unfinished=_unfinished(connection), most_bytes=most_bytes
+                up_to=up_to, schema=self.schema, unfinished=_unfinished(connection), most_bytes=most_bytes
             )
             connection.execute(text.encode())
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import psycopg
 
 # Relations below this oid came with initdb.
-_FIRST_OF_USERS = 16_384
+FIRST_OF_USERS = 16_384
 # The access method whose log records are known here; its oid is the same everywhere.
 _HEAP = 2
 # A table of at most this size, with what it keeps out of line, is put back row by row; a larger one is not.
@@ -38,7 +38,7 @@ SELECT coalesce(a.attrelid, i.indrelid)
   LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
   LEFT JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = 's'
   LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
- WHERE d.refobjid >= {_FIRST_OF_USERS} AND l.lanname NOT IN ('internal', 'c')
+ WHERE d.refobjid >= {FIRST_OF_USERS} AND l.lanname NOT IN ('internal', 'c')
    AND d.classid IN ('pg_attrdef'::regclass, 'pg_class'::regclass)
 """
 # Has triggers or rules that fire for us as well.
@@ -49,11 +49,11 @@ EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A'
 _RELATIONS = f"""
 SELECT c.oid::bigint, pg_relation_filenode(c.oid)::bigint, c.oid::regclass::text, c.relkind::text,
        c.relpersistence::text, c.relisshared, c.relfilenode = 0, c.reltoastrelid <> 0,
-       CASE WHEN c.oid >= {_FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
-       CASE WHEN c.oid >= {_FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END,
+       CASE WHEN c.oid >= {FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+       CASE WHEN c.oid >= {FIRST_OF_USERS} AND c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END,
        {SCHEMA_HASH},
-       CASE WHEN c.relkind = 't' THEN coalesce(o.oid, c.oid)::bigint < {_FIRST_OF_USERS}
-            ELSE c.oid < {_FIRST_OF_USERS} END,
+       CASE WHEN c.relkind = 't' THEN coalesce(o.oid, c.oid)::bigint < {FIRST_OF_USERS}
+            ELSE c.oid < {FIRST_OF_USERS} END,
        {REACTS},
        c.relkind NOT IN ('r', 'm', 't') OR c.relam = {_HEAP},
        coalesce(c.oid = ANY (ARRAY({_COMPUTED})), false)
