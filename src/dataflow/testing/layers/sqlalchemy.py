@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from dataflow.testing.lease.lease import DatabaseLease
+
 # The test's connection knows where it leads to.
 _ADDRESS = ("host", "port", "user", "password", "dbname", "database")
 
@@ -42,40 +44,39 @@ class Engines:
     """Makes the engines of tests, and keeps what can be kept between them.
 
     Each is as `create_engine` and `create_async_engine` make it, with the pool that they choose.
+
+    :param rollback: where tests are that are rolled back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rollback: Callable[[], Dsn]) -> None:
+        self._rollback = rollback
         self._kept: dict[_Create, _Kept] = {}
 
     def sync(
         self,
         connect: Callable[..., psycopg.Connection],
-        dsn: Dsn,
+        database: DatabaseLease | None,
         options: Mapping[str, Any],
-        *,
-        keep: bool,
     ) -> Engine:
         """For code without an event loop, with psycopg; whoever gets it disposes of it, and lets it `retire`.
 
         :param connect: opens a connection of the test; gets the arguments that the dialect adds to an address.
-        :param dsn: what the engine's `url` says; nothing is opened by it.
+        :param database: the test's own, if it commits. The engine's `url` says where that is, or where rollback
+            tests are; nothing is opened by it.
         :param options: for `create_engine`.
-        :param keep: tests that come later are in the same database.
         :raises MissingLibrary: SQLAlchemy is not installed.
         """
 
         def open_one(_dialect: Any, _record: Any, _positional: Any, named: dict[str, Any]) -> psycopg.Connection:
             return connect(**_without_address(named))
 
-        return _for_test(self._found(dsn, options, _create, keep=keep), open_one)
+        return _for_test(self._found(database, options, _create), open_one)
 
     def asynchronous(
         self,
         connect: Callable[..., Awaitable[asyncpg.Connection]],
-        dsn: Dsn,
+        database: DatabaseLease | None,
         options: Mapping[str, Any],
-        *,
-        keep: bool,
     ) -> AsyncEngine:
         """For code in the running event loop, with asyncpg; whoever gets it disposes of it. As `sync`."""
         loop = asyncio.get_running_loop()
@@ -91,14 +92,16 @@ class Engines:
             check()
             named["async_creator_fn"] = open_one
 
-        engine = _for_test(self._found(dsn, options, _create_async, keep=keep), tell_how)
+        engine = _for_test(self._found(database, options, _create_async), tell_how)
         from sqlalchemy import event
         from sqlalchemy.ext.asyncio import AsyncEngine
 
         event.listen(engine, "checkout", check)
         return AsyncEngine(engine)
 
-    def _found(self, dsn: Dsn, options: Mapping[str, Any], create: _Create, *, keep: bool) -> _Kept:
+    def _found(self, database: DatabaseLease | None, options: Mapping[str, Any], create: _Create) -> _Kept:
+        keep = database is None  # rollback tests that come later are in the same one
+        dsn = self._rollback() if database is None else database.dsn
         found = self._kept.get(create)
         if keep and found is not None and (found.dsn, found.options) == (dsn, options):
             return found

@@ -106,7 +106,6 @@ async def resource_manager(tdd_runtime: Runtime) -> AsyncIterator[TDDResourceMan
 async def tdd_async_engine(
     tdd_test_context: TDDTestContext,
     tdd_engine_options: dict[str, Any],
-    tdd_runtime: Runtime,
     _tdd_engines: Engines,
 ) -> AsyncIterator[AsyncEngine]:
     """SQLAlchemy's engine, with connections in the test's transaction; code under test may commit and roll back.
@@ -115,9 +114,8 @@ async def tdd_async_engine(
     """
     from dataflow.testing.layers.sqlalchemy import retire
 
-    database = tdd_test_context.database
-    dsn = tdd_runtime.server().dsn if database is None else database.dsn
-    engine = _tdd_engines.asynchronous(tdd_test_context.connect, dsn, tdd_engine_options, keep=database is None)
+    context = tdd_test_context
+    engine = _tdd_engines.asynchronous(context.connect, context.database, tdd_engine_options)
     try:
         yield engine
     finally:

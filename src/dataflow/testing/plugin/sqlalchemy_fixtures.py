@@ -52,17 +52,16 @@ def tdd_async_session_class() -> type[AsyncSession]:
 
 
 @pytest.fixture(scope="session")
-def _tdd_engines() -> Engines:
+def _tdd_engines(tdd_runtime: Runtime) -> Engines:
     from dataflow.testing.layers.sqlalchemy import Engines
 
-    return Engines()
+    return Engines(lambda: tdd_runtime.server().dsn)
 
 
 @pytest.fixture
 def tdd_engine(
     tdd_psycopg: PsycopgContext,
     tdd_engine_options: dict[str, Any],
-    tdd_runtime: Runtime,
     _tdd_engines: Engines,
 ) -> Iterator[Engine]:
     """An engine whose connections are in the transaction of the test; code under test may commit and roll back.
@@ -71,9 +70,7 @@ def tdd_engine(
     """
     from dataflow.testing.layers.sqlalchemy import retire
 
-    database = tdd_psycopg.database
-    dsn = tdd_runtime.server().dsn if database is None else database.dsn
-    engine = _tdd_engines.sync(tdd_psycopg.connect, dsn, tdd_engine_options, keep=database is None)
+    engine = _tdd_engines.sync(tdd_psycopg.connect, tdd_psycopg.database, tdd_engine_options)
     yield engine
     engine.dispose()
     retire(engine)
