@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import TDDModeDisabled
@@ -57,6 +57,7 @@ class Runtime:
         self._settings: Settings | None = None
         self._manager: TDDDatabaseManager | None = None
         self._transactions: TDDTransactionManager | None = None
+        self._psycopg_tests: PsycopgTests | None = None
         self.isolation = "rollback"  # of the test that runs now
         self.phase = ""  # of it
         self.recorders: list[Recorder] | None = None  # what its connections send, if somebody wants to know
@@ -137,14 +138,15 @@ class Runtime:
 
         return Access(lambda: self.settings, self._emit, self._let_go)
 
-    @cached_property
+    @property
     def psycopg_tests(self) -> PsycopgTests:
-        """Rollback tests with psycopg."""
-        from dataflow.testing.isolation.psycopg_tests import PsycopgTests
+        """Rollback tests with psycopg; nothing of it is loaded before."""
+        if self._psycopg_tests is None:
+            from dataflow.testing.isolation.psycopg_tests import PsycopgTests
 
-        return PsycopgTests(
-            lambda: self.server().dsn, lambda: self.settings, self._emit, self.databases.judge, self._new_recorder
-        )
+            told = self._emit, self.databases.judge, self._new_recorder
+            self._psycopg_tests = PsycopgTests(lambda: self.server().dsn, lambda: self.settings, *told)
+        return self._psycopg_tests
 
     @property
     def manager(self) -> TDDDatabaseManager:
@@ -230,6 +232,12 @@ class Runtime:
         databases = self.databases.on(self.server())
         return databases.lend(source or self.databases.source, test_id, fresh=fresh)
 
+    @property
+    def rolls_back(self) -> bool:
+        """A test that will be rolled back has begun."""
+        with_psycopg = self._psycopg_tests is not None and self._psycopg_tests.in_test
+        return with_psycopg or (self._manager is not None and self._manager.rolls_back)
+
     def make_tables(self) -> None:
         """Choose the server, and make what rollback tests find there, which the first of them would do.
 
@@ -277,16 +285,16 @@ class Runtime:
         self._close_psycopg()
 
     def _close_psycopg(self) -> None:
-        if "psycopg_tests" in self.__dict__:
-            self.psycopg_tests.close()
+        if self._psycopg_tests is not None:
+            self._psycopg_tests.close()
 
     def _forget_parent(self) -> None:
         """In a forked child: connections and server are those of the parent, and not to be touched."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._manager = self._transactions = self._settings = None
-            if "psycopg_tests" in self.__dict__:
-                self.psycopg_tests.forget()
+            if self._psycopg_tests is not None:
+                self._psycopg_tests.forget()
             self.databases.forget()
 
     def _new_recorder(self) -> Recorder:
@@ -311,16 +319,11 @@ class Runtime:
         return self.who()
 
     async def _choose_server(self, settings: Settings, dsn: Dsn | None) -> Server:
+        from dataflow.testing.isolation.connecting import try_login
         from dataflow.testing.server.choice import choose, this_process
 
-        server = await choose(settings, dsn, try_login=self._try_login, what=this_process())
-        return self.databases.serve(server)
-
-    async def _try_login(self, dsn: Dsn) -> None:
-        from dataflow.testing.isolation.connecting import connect
-
-        connection = await connect(dsn, timeout=self.settings.pool_timeout)
-        await connection.close()
+        login = partial(try_login, timeout=settings.pool_timeout)
+        return self.databases.serve(await choose(settings, dsn, try_login=login, what=this_process()))
 
 
 _runtime: Runtime | None = None

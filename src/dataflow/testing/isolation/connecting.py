@@ -71,6 +71,12 @@ async def connect(
             raise explain(error, dsn, timeout) from None
 
 
+async def try_login(dsn: Dsn, timeout: float) -> None:
+    """:param timeout: seconds. :raises ServerError: it cannot be entered."""
+    connection = await connect(dsn, timeout=timeout)
+    await connection.close()
+
+
 def read_address(url: str | None) -> Dsn | None:
     """The address that a caller gave as a URL, which is not shown.
 

@@ -88,6 +88,11 @@ class TDDDatabaseManager:
         return MappingProxyType(named((name, each) for name, each in held if not each.is_closed()))
 
     @property
+    def rolls_back(self) -> bool:
+        """A test that will be rolled back has begun."""
+        return any(context.horizon is not None for context in self._active)
+
+    @property
     def active_contexts(self) -> tuple[TDDTestContext, ...]:
         """Whoever holds a connection now, of the pool or beside it."""
         return (*self._active, *self._beside.holders)

@@ -127,7 +127,7 @@ class Run:
             with ExitStack() as prepared:
                 if not wide and (is_ours(fixturedef) or wants_tables(fixturedef)):
                     self._prepare(fixturedef, request, prepared)
-                if wide and self._rolls_back():
+                if wide and self.runtime.rolls_back:
                     # A test asked for it by `getfixturevalue`: what it commits is for others as well.
                     prepared.enter_context(self.runtime.databases.excused())
                 return (yield)
@@ -138,14 +138,6 @@ class Run:
         finally:
             if wide:
                 self._wide_fixtures.pop()
-
-    def _rolls_back(self) -> bool:
-        """A test that will be rolled back has begun."""
-        if not self.runtime.started:
-            return False
-        psycopg_tests = self.runtime.__dict__.get("psycopg_tests")
-        contexts = self.runtime.manager.active_contexts
-        return bool(psycopg_tests and psycopg_tests.in_test) or any(each.horizon for each in contexts)
 
     def _prepare(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, prepared: ExitStack
