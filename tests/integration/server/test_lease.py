@@ -34,6 +34,8 @@ def test_the_first_lease_ever_is_an_empty_database_of_an_ordinary_role(empty_cac
         assert version == lease.version
         assert empty_cache.query(lease.dsn, "SELECT relname FROM pg_class WHERE relnamespace = 2200") == []
         assert empty_cache.query(lease.admin_dsn, "SHOW is_superuser") == [("on",)]
+        # Who waits for a lock of a test in the thread that would end it does not wait for ever.
+        assert empty_cache.query(lease.dsn, "SHOW lock_timeout") == [("2min",)]
         empty_cache.query(lease.dsn, "CREATE TABLE t (id int)")
     finally:
         lease.close()
