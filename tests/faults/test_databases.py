@@ -67,11 +67,16 @@ class Server:
         assert self._lease.admin_dsn.where == self.admin.where
 
     def kill_backend(self) -> None:
-        """SIGKILL to one backend: the server ends all others and recovers."""
-        with connect(self.admin.with_database("postgres")) as connection:
+        """SIGKILL to one backend: the server ends all others and recovers.
+
+        The server hears of the death a moment after the client does; until it has
+        ended another session, too, it takes new ones as if nothing had happened.
+        """
+        admin = self.admin.with_database("postgres")
+        with connect(admin) as connection, connect(admin) as witness:
             os.kill(connection.info.backend_pid, signal.SIGKILL)
             with pytest.raises(psycopg.OperationalError):
-                connection.execute("SELECT 1")
+                witness.execute("SELECT pg_sleep(60)")
 
     def close(self) -> None:
         self._lease.close()
