@@ -47,7 +47,7 @@ LIBRARIES = (
     Library(
         name="asyncpg",
         version="0.32.0",
-        members=("tests",),
+        members=("tests", "pyproject.toml"),
         needs=(),
         tests=tuple(f"tests/test_{name}.py" for name in _OF_ASYNCPG.split()),
         plugin="compat_asyncpg",
@@ -88,6 +88,7 @@ LIBRARIES = (
             "async-timeout",
             "httpx",
             "flask",
+            "python-multipart",
         ),
         loads=("pytest_asyncio.plugin", "pytest_mock", "xdist.plugin"),
         options=("-n", "0", "--continue-on-collection-errors"),

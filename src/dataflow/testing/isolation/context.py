@@ -42,7 +42,7 @@ class ContextState(enum.Enum):
     RELEASED = "released"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TDDTestContext:
     """What belongs to one test.
 
@@ -61,14 +61,14 @@ class TDDTestContext:
     metadata: dict[str, Any] = field(default_factory=dict)
     owner: str | None = None
     state: ContextState = field(default=ContextState.NEW, init=False)
-    held_since: float | None = field(default=None, init=False, repr=False)
-    setup_s: float = field(default=0.0, init=False, repr=False)
-    ending: bool = field(default=False, init=False, repr=False)
-    outer: TDDTestContext | None = field(default=None, init=False, repr=False)
-    database: DatabaseLease | None = field(default=None, init=False, repr=False)
-    horizon: Horizon | None = field(default=None, init=False, repr=False)
-    recorder: Recorder | None = field(default=None, init=False, repr=False)
-    _connection: TestConnection | None = field(default=None, init=False, repr=False)
+    held_since: float | None = field(default=None, init=False)
+    setup_s: float = field(default=0.0, init=False)
+    ending: bool = field(default=False, init=False)
+    outer: TDDTestContext | None = field(default=None, init=False)
+    database: DatabaseLease | None = field(default=None, init=False)
+    horizon: Horizon | None = field(default=None, init=False)
+    recorder: Recorder | None = field(default=None, init=False)
+    _connection: TestConnection | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         token = f"{_PROCESS}{next(_numbers):06x}"
@@ -78,6 +78,10 @@ class TDDTestContext:
             self.isolation_level = _isolation_level(self.isolation_level)
         if self.timeout is not None and not _positive(self.timeout):
             raise SettingsError((f"timeout {self.timeout!r}: it must be a number of seconds, more than 0",))
+
+    def __repr__(self) -> str:
+        # Short also because `asyncio.Runner` writes the result of each fixture, to no purpose.
+        return f"<TDDTestContext of {self.test_id}, {self.state.value}>"
 
     @property
     def connection(self) -> TestConnection:

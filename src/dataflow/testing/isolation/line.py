@@ -23,6 +23,7 @@ from psycopg.pq.abc import PGconn
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.errors import ServerUnreachable
 from dataflow.testing.isolation.libpq import EVENTS, TICK_S, End, Entrance, send_most
+from dataflow.testing.isolation.questions import Asking, PreparedGone
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import TURN_LIMIT_S
@@ -105,12 +106,30 @@ class Line:
 
         :raises psycopg.Error: what the server said.
         """
-        answer = Answer()
-        self.do(self.session.ask, sql, answer.heard)
-        self._carry_until(lambda: answer.over)
+        answer = Answer(lambda: None)
+        self.do(self.session.ask, sql, answer)
+        self._carry_until(lambda: not answer.ready)
         if answer.error is not None:
             raise psycopg.errors.lookup(answer.error["C"])(answer.error["M"])
         return answer.rows
+
+    def ask_all(self, asking: Asking[T]) -> T:
+        """Several, as the answers want it.
+
+        :raises psycopg.Error: what the server said.
+        """
+        question = next(asking)
+        try:
+            while True:
+                try:
+                    rows = self.ask(question)
+                except psycopg.errors.InvalidSqlStatementName:
+                    question = asking.throw(PreparedGone())
+                else:
+                    question = asking.send(rows)
+        except StopIteration as over:
+            value: T = over.value
+            return value
 
     def settle(self) -> None:
         """Nothing is under way any more; what is, is cancelled."""

@@ -208,7 +208,7 @@ class PsycopgTests:
 
     def _enter(self, line: Line) -> Line:
         self.in_test = True
-        begun = self._questions.begun(line.ask(f"{_BEGIN}; {self._questions.first}"))
+        begun = line.ask_all(self._questions.begin(_BEGIN))
         line.session.enter(deferred=begun.deferred)
         self._horizon = begun.horizon
         return line
@@ -261,19 +261,13 @@ class PsycopgTests:
             return None
 
     def _asked_at_end(self, line: Line) -> tuple[int, ...]:
-        import psycopg
-
         questions, end = self._questions, _END
         if line.session.prepares:
             questions.lost()
             end = f"{_END}; DEALLOCATE ALL"
-        try:
-            rows = line.ask(f"{end}; {questions.last(self._horizon)}")
-        except psycopg.errors.InvalidSqlStatementName:  # by a DEALLOCATE ALL of the test
-            questions.lost()
-            rows = line.ask(questions.last(self._horizon))
+        committed = line.ask_all(questions.end(end, self._horizon))
         line.session.leave()
-        return questions.ended(rows)
+        return committed
 
     def _judged(self, line: Line | None, committed: tuple[int, ...] | None) -> Verdict:
         if committed == ():

@@ -1,45 +1,44 @@
 """What the server is asked when a test begins and when it ends. Pure: the questions, and reading the answers.
 
-They go by prepared statements where the session has them, since most of their time is planning. The code under
-test may throw all of those away (`DEALLOCATE ALL`), which the server then says.
+As long as nobody else is at work and the test writes nothing, two short questions are enough. What costs more is
+asked where the answer to them says so, and from then on together with them. It goes by prepared statements where
+the session has them, since most of its time is planning. The code under test may throw all of those away
+(`DEALLOCATE ALL`), which the server then says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, TypeVar
 
-from dataflow.testing.proof.horizon import (
-    POSITION,
-    SNAPSHOT,
-    Horizon,
-    committed_since,
-    numbers,
-    read_horizon,
-    unless_same,
-)
+from dataflow.testing.proof.horizon import HORIZON, Horizon, committed_since, numbers, read_horizon
 from dataflow.testing.sandbox.steps import DEFERRED
 
-Rows = Sequence[tuple[str | None, ...]]
+T = TypeVar("T")
 
-_FIRST, _LAST = "dataflow_tdd_first", "dataflow_tdd_last"
-_NONE = "::"  # as no snapshot is
-# Anybody may have made some constraints since the last test, if a transaction has ended since then.
-_FIRST_QUERY = "SELECT " + unless_same("{0}", DEFERRED) + f", {SNAPSHOT}"
+Rows = Sequence[tuple[str | None, ...]]
+# Gives questions, takes the answers, or `PreparedGone`.
+Asking = Generator[str, Rows, T]
+
+_HORIZON, _DEFERRED = "dataflow_tdd_horizon", "dataflow_tdd_deferred"
+_SNAPSHOT, _COMMITTED = "dataflow_tdd_snapshot", "dataflow_tdd_committed"
 # What outlives a rollback besides: locks of the session, and what it knows of sequences.
-_FORGET_SEQUENCES = "DISCARD SEQUENCES"
+_CLEAN = "DISCARD SEQUENCES; "
+_LAST_QUERY = "SELECT pg_catalog.pg_advisory_unlock_all(), {0}, pg_catalog.pg_current_snapshot()"
+_UNASKED = _LAST_QUERY.format("NULL")
 # The server would take planning anew for cheaper, since it cannot know that there are few transactions. It lasts
 # to the end of this string.
 _PLANNED_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
-_LAST_QUERY = (
-    "SELECT pg_catalog.pg_advisory_unlock_all(), "
-    + unless_same("{0}", committed_since("{0}"))
-    + ", pg_catalog.pg_current_snapshot()"
-)
 _PREPARE = (
-    f"PREPARE {_FIRST} (pg_catalog.text) AS {_FIRST_QUERY.format('$1')}; "
-    f"PREPARE {_LAST} (pg_catalog.pg_snapshot) AS {_LAST_QUERY.format('$1')}"
+    f"PREPARE {_HORIZON} AS {HORIZON}; "
+    f"PREPARE {_DEFERRED} AS {DEFERRED}; "
+    f"PREPARE {_SNAPSHOT} AS {_UNASKED}; "
+    f"PREPARE {_COMMITTED} (pg_catalog.pg_snapshot) AS {_LAST_QUERY.format(committed_since('$1'))}; "
 )
+
+
+class PreparedGone(Exception):
+    """The session has no prepared statements any more."""
 
 
 class Begun(NamedTuple):
@@ -53,39 +52,70 @@ class Questions:
     """Of one session. Nothing is prepared before it serves a second test."""
 
     def __init__(self) -> None:
-        self._prepared: bool | None = None  # None: it has not ended a test yet
-        self._seen = _NONE  # the snapshot at the end of the last test, if nothing was committed while it ran
+        self._tests = 0  # that it has ended since it knew nothing
+        self._seen = ""  # the snapshot at the end of the last test, if nothing was committed while it ran
         self._deferred = False
+        self._beside = False  # somebody's transaction ended between the last two tests
+        self._within = False  # one ended while the last test ran
 
-    @property
-    def first(self) -> str:
-        """Behind the beginning of the transaction."""
-        if self._prepared:
-            return f"{POSITION}; EXECUTE {_FIRST} ('{self._seen}')"
-        return f"{POSITION}; " + _FIRST_QUERY.format(f"'{self._seen}'")
+    def begin(self, sql: str) -> Asking[Begun]:
+        """:param sql: begins the transaction."""
+        together = self._beside
+        try:
+            rows = yield f"{sql}; {self._horizon}" + (f"; {self._any_deferred}" if together else "")
+        except PreparedGone:
+            self.lost()
+            yield "ROLLBACK"
+            rows = yield f"{sql}; {self._horizon}; {self._any_deferred}"
+            together = True
+        horizon = read_horizon(*rows[-2 if together else -1])
+        self._beside = horizon.snapshot != self._seen
+        if self._beside:  # anybody may have made some
+            if not together:
+                rows = yield self._any_deferred
+            self._deferred = rows[-1] == ("t",)
+        return Begun(horizon, self._deferred)
 
-    def begun(self, rows: Rows) -> Begun:
-        """From the answer to `first`."""
-        (position,), (deferred, snapshot, age) = rows[-2:]
-        if deferred is not None:
-            self._deferred = deferred == "t"
-        return Begun(read_horizon(position, snapshot, age), self._deferred)
-
-    def last(self, horizon: Horizon) -> str:
-        """Behind the end of the transaction."""
-        known = f"'{horizon.snapshot}'"
-        prepared = f"{_FORGET_SEQUENCES}; {_PLANNED_ONCE}; EXECUTE {_LAST} ({known})"
-        if self._prepared is None:
-            return f"{_FORGET_SEQUENCES}; " + _LAST_QUERY.format(f"{known}::pg_catalog.pg_snapshot")
-        return prepared if self._prepared else f"{_PREPARE}; {prepared}"
-
-    def ended(self, rows: Rows) -> tuple[int, ...]:
-        """From the answer to `last`: numbers of transactions committed meanwhile, on the whole server."""
+    def end(self, sql: str, horizon: Horizon) -> Asking[tuple[int, ...]]:
+        """Numbers of transactions committed meanwhile, on the whole server. :param sql: ends the transaction."""
+        together = self._within
+        prepare = _PREPARE if self._tests == 1 else ""
+        self._tests += 1
+        try:
+            rows = yield f"{sql}; {_CLEAN}{prepare}" + (self._committed(horizon) if together else self._snapshot)
+        except PreparedGone:
+            self.lost()
+            rows = yield _CLEAN + self._committed(horizon)
+            together = True
+        self._within = rows[-1][2] != horizon.snapshot
+        if self._within and not together:
+            rows = yield self._committed(horizon)
         _, committed, snapshot = rows[-1]
-        self._prepared = self._prepared is not None
-        self._seen = _NONE if committed else str(snapshot)
+        self._seen = "" if committed else str(snapshot)
         return numbers(committed)
 
     def lost(self) -> None:
         """The session has no prepared statements any more."""
-        self._prepared = None
+        self._tests = 0
+
+    @property
+    def _prepared(self) -> bool:
+        return self._tests > 1
+
+    @property
+    def _horizon(self) -> str:
+        return f"EXECUTE {_HORIZON}" if self._prepared else HORIZON
+
+    @property
+    def _any_deferred(self) -> str:
+        return f"EXECUTE {_DEFERRED}" if self._prepared else DEFERRED
+
+    @property
+    def _snapshot(self) -> str:
+        return f"EXECUTE {_SNAPSHOT}" if self._prepared else _UNASKED
+
+    def _committed(self, horizon: Horizon) -> str:
+        known = f"'{horizon.snapshot}'"
+        if self._prepared:
+            return f"{_PLANNED_ONCE}; EXECUTE {_COMMITTED} ({known})"
+        return _LAST_QUERY.format(committed_since(f"{known}::pg_catalog.pg_snapshot"))

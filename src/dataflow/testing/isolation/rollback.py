@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import asyncpg
 
 from dataflow.testing.errors import SavepointGone, TransactionError
 from dataflow.testing.isolation.connection import TestConnection
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import PhysicalConnection
-from dataflow.testing.isolation.questions import Begun
+from dataflow.testing.isolation.questions import Asking, PreparedGone
 from dataflow.testing.isolation.refusals import transaction_ended
 from dataflow.testing.isolation.sql import quote_identifier
+
+T = TypeVar("T")
 
 
 class TDDTransactionManager:
@@ -24,7 +28,7 @@ class TDDTransactionManager:
         self._open: set[TDDTestContext] = set()
 
     async def begin_test_transaction(self, connection: TestConnection, context: TDDTestContext) -> None:
-        """Open the test's transaction and its savepoint, in one round trip.
+        """Open the test's transaction and its savepoint, in one round trip if nobody else is at work.
 
         :raises TransactionError: the context has an open transaction already.
         """
@@ -37,7 +41,7 @@ class TDDTransactionManager:
             )
         session = physical.session
         sql = f"BEGIN ISOLATION LEVEL {context.isolation_level}; SAVEPOINT {_quoted(context)}"
-        begun = await _begun(physical, sql, context.timeout)
+        begun = await _asked(physical, physical.questions.begin(sql), context.timeout)
         session.enter(deferred=begun.deferred)
         context.horizon = context.horizon or begun.horizon  # a recovery may begin once more
         self._open.add(context)
@@ -83,8 +87,10 @@ class TDDTransactionManager:
         self._open.discard(context)
         context.state = ContextState.ENDED
         physical.forget_transactions()
+        assert context.horizon is not None, "the transaction was begun"
+        sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK"
         try:
-            committed = await _rolled_back(physical, context)
+            committed = await _asked(physical, physical.questions.end(sql, context.horizon))
             physical.session.leave()
             await physical.hear()
             return committed
@@ -130,28 +136,20 @@ class TDDTransactionManager:
         await _savepoint(connection, context, "RELEASE SAVEPOINT", name)
 
 
-async def _begun(physical: PhysicalConnection, sql: str, timeout: float | None) -> Begun:
-    """In one round trip, unless the session has lost its prepared statements."""
-    questions = physical.questions
+async def _asked(physical: PhysicalConnection, asking: Asking[T], timeout: float | None = None) -> T:
+    """:param timeout: seconds for each question."""
+    question = next(asking)
     try:
-        return questions.begun(await physical.ask(f"{sql}; {questions.first}", timeout))
-    except asyncpg.InvalidSQLStatementNameError:
-        questions.lost()
-        await physical.ask("ROLLBACK", timeout)
-        return questions.begun(await physical.ask(f"{sql}; {questions.first}", timeout))
-
-
-async def _rolled_back(physical: PhysicalConnection, context: TDDTestContext) -> tuple[int, ...]:
-    """As `_begun`."""
-    assert context.horizon is not None, "the transaction was begun"
-    questions = physical.questions
-    sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK"
-    try:
-        rows = await physical.ask(f"{sql}; {questions.last(context.horizon)}")
-    except asyncpg.InvalidSQLStatementNameError:
-        questions.lost()
-        rows = await physical.ask(questions.last(context.horizon))
-    return questions.ended(rows)
+        while True:
+            try:
+                rows = await physical.ask(question, timeout)
+            except asyncpg.InvalidSQLStatementNameError:
+                question = asking.throw(PreparedGone())
+            else:
+                question = asking.send(rows)
+    except StopIteration as over:
+        value: T = over.value
+        return value
 
 
 async def _savepoint(connection: TestConnection, context: TDDTestContext, action: str, name: str | None) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Two statements, in this order: who commits behind the second wrote the end of it behind the first. In a test
-# with one snapshot for all of its transaction both see that of the first; nobody begins and commits in that
-# instant.
-POSITION = "SELECT pg_catalog.pg_current_wal_insert_lsn()"
-# The snapshot does not tell the youngest transactions that are under way from those to come; the age of an old
-# number is counted from the next one that there will be.
+# In this order: who commits behind the first wrote the end of it there, too, or had its number before the last.
+# The snapshot, which is that of the whole statement, does not tell the youngest transactions that are under way
+# from those to come; the age of an old number is counted from the next one that there will be.
 _OLDEST = 3
-SNAPSHOT = f"pg_catalog.pg_current_snapshot(), pg_catalog.age('{_OLDEST}'::pg_catalog.xid)"
+HORIZON = (
+    "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_snapshot(), "
+    f"pg_catalog.age('{_OLDEST}'::pg_catalog.xid)"
+)
 
 # Of the transactions that were under way, and of those that began since, the ones that are committed now. Their
 # numbers become integers by way of text, there is no other.
 _COMMITTED = """
-SELECT pg_catalog.array_agg(id) FROM (
+(SELECT pg_catalog.array_agg(id) FROM (
   SELECT xip::pg_catalog.text::pg_catalog.int8 AS id FROM pg_catalog.pg_snapshot_xip({0}) AS xip
   UNION ALL
   SELECT pg_catalog.generate_series(
@@ -24,11 +24,8 @@ SELECT pg_catalog.array_agg(id) FROM (
          pg_catalog.int8mi(pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
            ::pg_catalog.text::pg_catalog.int8, 1))
 ) AS those
- WHERE pg_catalog.texteq(pg_catalog.pg_xact_status(id::pg_catalog.text::pg_catalog.xid8), 'committed')
+ WHERE pg_catalog.texteq(pg_catalog.pg_xact_status(id::pg_catalog.text::pg_catalog.xid8), 'committed'))
 """
-# No transaction has ended as long as the snapshot is the same.
-_SAME = "pg_catalog.texteq(pg_catalog.pg_current_snapshot()::pg_catalog.text, {0}::pg_catalog.text)"
-
 # Records of the log have these of the number of a transaction.
 LOW_BITS = (1 << 32) - 1
 
@@ -75,21 +72,13 @@ class Window(NamedTuple):
         return frozenset(number & LOW_BITS for number in self.committed or () if number < first)
 
 
-def unless_same(snapshot: str, question: str) -> str:
-    """A value that is asked only if a transaction has ended since a snapshot; else NULL.
-
-    :param snapshot: SQL. :param question: a query.
-    """
-    return f"CASE WHEN {_SAME.format(snapshot)} THEN NULL ELSE ({question}) END"
-
-
 def committed_since(snapshot: str) -> str:
-    """:param snapshot: SQL."""
+    """A query, and a value. :param snapshot: SQL."""
     return _COMMITTED.format(snapshot)
 
 
 def read_horizon(position: str | None, snapshot: str | None, age: str | None) -> Horizon:
-    """From the answers to `POSITION` and `SNAPSHOT`."""
+    """From the answer to `HORIZON`."""
     following = int(str(snapshot).split(":")[1])
     beyond = (_OLDEST + int(str(age)) - following) & LOW_BITS
     return Horizon(str(position), str(snapshot), following + beyond)

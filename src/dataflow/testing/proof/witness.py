@@ -11,7 +11,7 @@ from dataflow.testing.lease.connecting import connect, silent_settings
 from dataflow.testing.lease.strategy import facts, why_not_by_log
 from dataflow.testing.proof.before import OPEN_BEFORE, Before
 from dataflow.testing.proof.escape import Escape, PutBack, Verdict, written
-from dataflow.testing.proof.horizon import LOW_BITS, POSITION, SNAPSHOT, Horizon, Window, read_horizon
+from dataflow.testing.proof.horizon import HORIZON, LOW_BITS, Horizon, Window, read_horizon
 from dataflow.testing.proof.inside import LOCK_LIMIT, Left, look, remove
 from dataflow.testing.reset.batch import send
 from dataflow.testing.reset.log import Log, install, position_bytes
@@ -52,8 +52,8 @@ class Witness:
         :raises ServerError: it cannot be asked.
         """
         with explained("tell what was committed"):
-            (position,), (snapshot, age) = send(self._connected(), [POSITION, f"SELECT {SNAPSHOT}"]).rows
-        return read_horizon(position, snapshot, age)
+            (answer,) = send(self._connected(), [HORIZON]).rows
+        return read_horizon(*answer)
 
     def excuse(self, horizon: Horizon) -> None:
         """What was committed since is held against no test.

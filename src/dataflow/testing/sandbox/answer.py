@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dataflow.testing.sandbox import wire
 
 _READY, _ROW, _ERROR = b"ZDE"
 
 
 class Answer:
-    """:ivar over: all was said. :ivar rows: as text. :ivar error: its fields, by their letters."""
+    """
+    :param told: is called when all was said.
+    :ivar rows: as text. :ivar error: its fields, by their letters. :ivar ready: how often the server says that
+        it is, until all was said. :ivar outside: of a transaction, when it was.
+    """
 
-    def __init__(self) -> None:
-        self.over = False
+    def __init__(self, told: Callable[[], None]) -> None:
+        self._told = told
         self.rows: list[tuple[str | None, ...]] = []
         self.error: dict[str, str] | None = None
-        self._said = bytearray()
+        self.ready = 1
+        self.outside = False
 
-    def heard(self, said: bytes) -> None:
-        self._said += said
-        for kind, message in wire.cut(self._said):
+    def hear(self, stream: bytearray) -> None:
+        """Take out of a stream what is there."""
+        position = 0
+        while self.ready and (end := wire.end_of(stream, position)):
+            kind = stream[position]
             if kind == _ROW:
-                self.rows.append(wire.row(message))
+                self.rows.append(wire.row(stream, position))
             elif kind == _ERROR:
-                self.error = wire.fields(message)
+                self.error = wire.fields(stream[position:end])
             elif kind == _READY:
-                self.over = True
+                self.ready -= 1
+                self.outside = stream[end - 1 : end] == b"I"
+            position = end
+        del stream[:position]
+        if not self.ready:
+            self._told()

@@ -108,6 +108,12 @@ class Exchange:
     described: deque[bytes] = field(default_factory=deque)
 
 
+def nothing(*_said: bytes) -> None:
+    """Nobody wants to be told."""
+
+
+NOBODY = Driver(nothing)  # stands for us
+GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}
 _IDLE = State()
 
@@ -143,12 +149,6 @@ class Conversation:
             self.put(wire.bind(_OURS, _OURS), Awaited(b"2", shown=False))
             self.put(wire.execute(_OURS), awaited(send))
             self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
-
-    def deallocate(self, names: Iterable[bytes]) -> None:
-        """Prepared statements, by their names in the session."""
-        for name in names:
-            self.put(wire.close(b"S", name), Awaited(b"3", shown=False))
-        self.put(wire.SYNC, Awaited(b"Z", shown=False))
 
     def begin(self, *, spare_unnamed: bool) -> None:
         """Before the first statement of a transaction, apart from it.

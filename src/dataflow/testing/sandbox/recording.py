@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import overload
@@ -167,7 +167,7 @@ class Recorder:
         self._repeats = False
         self.kept: deque[SentStatement] = deque(maxlen=MOST_KEPT)
         self.total = 0
-        self.counts: Counter[tuple[str, bytes]] = Counter()
+        self.counts: dict[tuple[str, bytes], int] = {}  # a Counter would take 2 µs of each test
 
     def sent(self, message: bytes, prepared: dict[bytes, Prepared], connection: int) -> None:
         """By the driver of that number."""
@@ -233,4 +233,4 @@ class Recorder:
             if controls_transaction(text):
                 return
             key = phase, OTHERS
-        self.counts[key] += 1
+        self.counts[key] = self.counts.get(key, 0) + 1

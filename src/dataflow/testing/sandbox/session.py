@@ -10,30 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
     ENDS,
+    GONE,
+    NOBODY,
     Awaited,
     Conversation,
     Driver,
     Exchange,
     Mark,
     joined,
+    nothing,
     released,
 )
 from dataflow.testing.sandbox.forwarding import forward, note, sync
+from dataflow.testing.sandbox.hearing import failed, heard
 from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
-_ASYNCHRONOUS = b"NSA"
-_COPY_DATA, _COPY_IN = b"dcf", b"GW"
-_GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
+_COPY_DATA = b"dcf"
 _AS_IT_IS = State(explicit=True)
-_NOTICE, _ERROR, _READY, _COMPLETE, _PARAMETERS = b"NEZCt"
-
-
-def _nothing(*_said: bytes) -> None:
-    """Nobody wants to be told."""
+_ERROR, _READY = b"EZ"
 
 
 class Session:
@@ -51,12 +50,13 @@ class Session:
         self._prepared: set[bytes] = set()  # by drivers that went away
         self._incoming = bytearray()
         self._exchange: Exchange | None = None
-        self._question: tuple[str, Callable[[bytes], None]] | None = None
+        self._question: tuple[str, Answer] | None = None
+        self._asked: Answer | None = None
         self._talk = Conversation()
         self.inside = self.lost = False
         self.recorder: Recorder | None = None
 
-    def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = _nothing) -> Client:
+    def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = nothing) -> Client:
         """A new driver. :param deliver: is given what the server says to it."""
         self._number += 1
         # The first one is that of the test; it has been there before others were.
@@ -86,41 +86,45 @@ class Session:
         """Another one that is at work, or in a transaction."""
         if self._exchange is not None:
             return None if self._exchange.driver is driver else self._exchange.driver
+        if self._asked is not None:
+            return NOBODY
         return next((other for other in self._drivers if other is not driver and other.state.explicit), None)
 
     @property
     def busy(self) -> bool:
         """The server has not answered yet."""
-        return self._exchange is not None
+        return self._exchange is not None or self._asked is not None
 
     @property
     def free(self) -> bool:
         """Nothing is under way, apart from the end of an exchange that its driver has left open."""
-        return self._exchange is None or self._exchange.closing or self._idle(self._exchange)
+        if self._exchange is None:
+            return self._asked is None
+        return self._exchange.closing or self._idle(self._exchange)
 
-    def ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
-        """Send a Query of ours, and give the answer as it comes. The session must be free."""
+    def ask(self, sql: str, answer: Answer) -> None:
+        """Send a Query of ours. The session must be free."""
         assert self.free, "the session is busy"
         self._question = sql, answer
         if self._exchange is not None and not self._exchange.closing:
             self._close(self._exchange)
         self.work()
 
-    def _ask(self, sql: str, answer: Callable[[bytes], None]) -> None:
+    def _ask(self, sql: str, answer: Answer) -> None:
         self._question = None
         if self._prepared:
-            self._talk.deallocate(self._prepared)
+            self._talk.out += (*(wire.close(b"S", name) for name in self._prepared), wire.SYNC)
             self._prepared.clear()
-        asker = Driver(answer, state=_AS_IT_IS)
-        self._exchange = Exchange(asker, asker.state, ended=True)
-        self._talk.put(wire.query(sql), Awaited(b"Z", last=True))
+            answer.ready += 1
+        self._asked = answer
+        self._talk.out.append(wire.query(sql))
 
     def hang_up(self) -> None:
         """The server is gone."""
-        exchange, self._exchange = self._exchange, None
+        asked, self._asked, self._exchange = self._asked, None, None
         self._talk.awaited.clear()
-        if exchange is not None and exchange.driver.state is _AS_IT_IS:
-            exchange.driver.deliver(_GONE)
+        if asked is not None:
+            asked.hear(bytearray(GONE))
         for driver in list(self._drivers):
             driver.gone()
 
@@ -159,7 +163,7 @@ class Session:
             not driver.prefix
         ):  # it may have been there outside of the transaction, where all goes through as it is
             self._prepared.update(name for name in driver.texts if name)
-        driver.deliver = _nothing
+        driver.deliver = nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
             if exchange.copying:
@@ -175,7 +179,7 @@ class Session:
 
     def work(self) -> None:
         """Forward what may be forwarded."""
-        if self._exchange is None and self._question is not None:
+        if self._question is not None and not self.busy:
             self._ask(*self._question)
         while (driver := self._next()) is not None:
             message = wire.first(driver.incoming)
@@ -194,9 +198,15 @@ class Session:
                 return exchange.driver
             self._let_others(exchange)
             return None
-        inside = next((driver for driver in self._drivers if driver.state.explicit), None)
-        waiting = self._drivers if inside is None else [inside]
-        return next((driver for driver in waiting if wire.has_one(driver.incoming)), None)
+        if self._asked is not None:
+            return None
+        first: Driver | None = None
+        for driver in self._drivers:
+            if driver.state.explicit:
+                return driver if wire.has_one(driver.incoming) else None
+            if first is None and wire.has_one(driver.incoming):
+                first = driver
+        return first
 
     def _let_others(self, exchange: Exchange) -> None:
         """A driver may leave it open what it does with a statement that it has prepared. Others need not wait."""
@@ -235,6 +245,8 @@ class Session:
     def feed(self, data: bytes | memoryview) -> None:
         """What the server says."""
         self._incoming += data
+        if self._asked is not None and not self._answered(self._asked):
+            return
         said: list[bytes] = []
         speaker: Driver | None = None
         for kind, message in wire.cut(self._incoming, rows_together=True):
@@ -248,60 +260,27 @@ class Session:
         _delivered(speaker, said, None)
         self.work()
 
+    def _answered(self, question: Answer) -> bool:
+        """All of a question of ours."""
+        question.hear(self._incoming)
+        if question.ready:
+            return False
+        self._asked = None
+        self.lost = self.lost or (self.inside and question.outside)
+        return True
+
     def _unasked(self, message: bytes) -> None:
         """Last words, or a setting that was changed for all."""
         for driver in list(self._drivers):
             driver.deliver(message)
 
     def _heard(self, exchange: Exchange, kind: int, message: bytes, said: list[bytes]) -> None:
-        awaited = self._talk.awaited[0]
         if kind == _ERROR:
-            self._error(exchange, awaited, message, said)
-        elif kind in _ASYNCHRONOUS:
-            if awaited.shown or awaited.warns or kind != _NOTICE:
-                said += (*released(exchange), message)
+            failed(self._talk, exchange, message, said, self.recorder)
         elif kind == _READY:
-            self._talk.awaited.popleft()
-            self._ready(exchange, awaited, message, said)
-        elif kind in awaited.ends:
-            self._talk.awaited.popleft()
-            if awaited.after is not None:
-                exchange.driver.state = awaited.after
-            if awaited.shown:
-                ending = message if awaited.tag is None else wire.complete(awaited.tag.encode())
-                (exchange.held if awaited.held else said).append(ending)
-        elif awaited.shown:
-            self._passed_on(exchange, awaited, kind, message, said)
-
-    def _passed_on(
-        self, exchange: Exchange, awaited: Awaited, kind: int, message: bytes, said: list[bytes]
-    ) -> None:
-        if kind in _COPY_IN:
-            self._copy_in(exchange)
-        elif kind == _PARAMETERS and exchange.described:
-            prepared = exchange.driver.texts.get(exchange.described.popleft())
-            if prepared is not None:
-                prepared.described(message)
-        said += released(exchange)
-        (exchange.held if awaited.held and kind == _COMPLETE else said).append(message)
-
-    def _error(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
-        """What was sent behind it is skipped by the server up to the next Sync."""
-        if not exchange.failed:
-            if awaited.shown:
-                said += released(exchange)
-            exchange.held.clear()
-            if self.recorder is not None:
-                sqlstate = wire.fields(message).get("C", "")
-                self.recorder.failed(sqlstate, exchange.parsed, exchange.driver.number)
-            said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
-            # With a place it is an error of reading the string: nothing in it was done.
-            if awaited.broken is not None and "P" not in wire.fields(message):
-                exchange.driver.state = awaited.broken
-        exchange.failed = True
-        exchange.copying = False
-        while self._talk.awaited and _READY not in self._talk.awaited[0].ends:
-            self._talk.awaited.popleft()
+            self._ready(exchange, self._talk.awaited.popleft(), message, said)
+        else:
+            heard(self._talk, exchange, kind, message, said)
 
     def _ready(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
         if not awaited.last:
@@ -316,7 +295,7 @@ class Session:
         driver = exchange.driver
         status = message[5:6]
         self.lost = self.lost or (self.inside and status == b"I")
-        if not self.isolated or driver.state is _AS_IT_IS:
+        if not self.isolated:
             said += [] if awaited.silent else [message]
             return
         if driver.state.explicit:
@@ -331,14 +310,6 @@ class Session:
         said += [] if awaited.silent else [wire.ready(status)]
         if driver not in self._drivers and driver.state.explicit:
             self._talk.mark = Mark.FAILED
-
-    def _copy_in(self, exchange: Exchange) -> None:
-        """From now on the server takes rows, and overlooks a Sync that came with the statement."""
-        exchange.copying = True
-        if exchange.begun:
-            while len(self._talk.awaited) > 1:
-                del self._talk.awaited[1]
-            exchange.ended = False
 
 
 def _delivered(speaker: Driver | None, said: list[bytes], following: Driver | None) -> Driver | None:

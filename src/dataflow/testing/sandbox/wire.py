@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _INT = struct.Struct("!I")
+_SIGNED = struct.Struct("!i")
 _ROWS = b"Dd"
 _BACKEND_KEY = ord("K")
 _CANCEL = 80877102  # in place of a version
@@ -104,6 +105,14 @@ def cut(stream: bytearray, *, rows_together: bool = False) -> Iterator[tuple[int
         del stream[:position]
 
 
+def end_of(stream: bytearray, start: int) -> int:
+    """Where the message that begins there ends; 0: not all of it is there."""
+    if len(stream) - start < _HEAD:
+        return 0
+    end: int = start + 1 + _INT.unpack_from(stream, start + 1)[0]
+    return end if end <= len(stream) else 0
+
+
 def _end_of_run(stream: bytearray, end: int, kind: int) -> int:
     size = len(stream)
     while size - end >= _HEAD and stream[end] == kind:
@@ -146,19 +155,22 @@ def renamed(said: bytes, at: int, prefix: bytes) -> bytes:
     return message(said[:1], said[_HEAD:at] + prefix + said[at:])
 
 
-def row(said: bytes) -> tuple[str | None, ...]:
-    """The values of a DataRow, which are text."""
+def row(said: bytes | bytearray, start: int = 0) -> tuple[str | None, ...]:
+    """The values of the DataRow that begins there; they are text."""
     values: list[str | None] = []
-    position = _HEAD + 2
-    for _ in range(int.from_bytes(said[_HEAD:position])):
-        length = int.from_bytes(said[position : position + 4], signed=True)
+    position = start + _HEAD + 2
+    for _ in range(said[position - 1]):  # a row of ours has few
+        (length,) = _SIGNED.unpack_from(said, position)
         position += 4
-        values.append(None if length < 0 else said[position : position + length].decode())
-        position += max(length, 0)
+        if length < 0:
+            values.append(None)
+        else:
+            values.append(said[position : position + length].decode())
+            position += length
     return tuple(values)
 
 
-def fields(said: bytes) -> dict[str, str]:
+def fields(said: bytes | bytearray) -> dict[str, str]:
     """The fields of an ErrorResponse or NoticeResponse, by their letters."""
     parts = said[_HEAD:].split(b"\0")
     return {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts if part}

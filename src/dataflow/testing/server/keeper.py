@@ -25,6 +25,7 @@ from dataflow.testing.server.files import remove_tree, write_whole
 from dataflow.testing.server.layout import Layout, path_fits
 from dataflow.testing.server.link import answers, read_state, remove_traces
 from dataflow.testing.server.locks import FileLock
+from dataflow.testing.server.pace import Pace
 from dataflow.testing.server.protocol import KeeperConfig, Message, ServerStatus, State, User
 from dataflow.testing.server.reception import Reception, Visitor
 from dataflow.testing.server.roster import Roster
@@ -33,9 +34,6 @@ from dataflow.testing.server.visitors import visitors_that_stay
 
 # How often it looks whether its files are still there: a removed cache must not leave a server behind.
 CHECK_S = 2.0
-# Housekeeping waits for a moment without requests, but not for ever.
-QUIET_S = 0.1
-PUT_OFF_S = 1.0
 # A server that dies under its users is started again, but not for ever.
 RESTARTS = 3
 RESTARTS_WITHIN_S = 600.0
@@ -201,22 +199,23 @@ class Keeper:
         log.info("serving PostgreSQL %s on %s", running.version, running.access.host)
 
     def _serve(self) -> None:
-        checked = tidied = time.monotonic()
-        idle = False
+        checked = time.monotonic()
+        pace, quiet = Pace(checked), False
         while self._stopping is None:
             if self._postgres_ended:
                 self._revive()
                 continue
             chore = self._stock.chore()
-            # Runs come in bursts (one worker per core): housekeeping waits until a burst is over.
-            limit = self._patience() if chore is None else 0.0 if idle else QUIET_S
-            idle = not self._reception.turn(limit)
+            limit = self._patience()
+            if chore is not None:
+                limit = min(limit, pace.patience(time.monotonic(), quiet=quiet, in_use=self._in_use))
+            quiet = not self._reception.turn(limit)
             now = time.monotonic()
             if chore is None:
-                tidied = now
-            elif idle or now - tidied >= PUT_OFF_S:
+                pace.nothing_to_do(now)
+            elif pace.due(now, quiet=quiet, in_use=self._in_use):
                 chore()
-                tidied = time.monotonic()
+                pace.done(time.monotonic(), in_use=self._in_use)
             if now - checked >= CHECK_S:
                 checked = now
                 self._check_files()
@@ -249,6 +248,10 @@ class Keeper:
         self._running.postgres.watch(self._postgres_died)
         self._stock.try_again()
         self._reception.tell(self._roster.connections, protocol.ok(restarted=len(self._deaths)))
+
+    @property
+    def _in_use(self) -> bool:
+        return bool(self._roster.connections)
 
     def _patience(self) -> float:
         stops_at = self._roster.stops_at()

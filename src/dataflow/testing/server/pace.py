@@ -1,0 +1,34 @@
+"""When the keeper does its housekeeping. Pure: the time is an argument, in seconds of a monotonic clock."""
+
+from __future__ import annotations
+
+# Runs come in bursts (one worker per core): housekeeping waits for a moment without requests, but not for ever.
+QUIET_S = 0.1
+PUT_OFF_S = 1.0
+# A step takes a core for some 0.1 s. Short runs shall not have to share it.
+IN_USE_S = 10.0
+
+
+class Pace:
+    def __init__(self, now: float) -> None:
+        self._since = now  # until then there was nothing to do
+
+    def nothing_to_do(self, now: float) -> None:
+        self._since = now
+
+    def patience(self, now: float, *, quiet: bool, in_use: bool) -> float:
+        """Seconds to wait for requests. :param quiet: there were none in the last turn."""
+        if in_use:
+            return max(0.0, self._since + IN_USE_S - now)
+        return 0.0 if quiet else QUIET_S
+
+    def due(self, now: float, *, quiet: bool, in_use: bool) -> bool:
+        """Whether to do a step."""
+        if in_use:
+            return now - self._since >= IN_USE_S
+        return quiet or now - self._since >= PUT_OFF_S
+
+    def done(self, now: float, *, in_use: bool) -> None:
+        """A step was done. While runs are at work it is the first of all that there are."""
+        if not in_use:
+            self._since = now
