@@ -143,3 +143,21 @@ async def _with(make, tmp_path, more: str) -> Place:
     runtime = make(schema_sql=schema)
     await runtime.manager.initialize()
     return Place(runtime)
+
+
+async def test_one_whose_end_is_in_the_log_before_the_test_began_but_not_seen_by_it(place):
+    """Its commit waits for the disk, or ends between what a test asks first and what it asks last."""
+    before = place.picture()
+    with psycopg.connect(place.runtime.dsn.url()) as connection:
+        connection.execute("INSERT INTO author VALUES (3, 'Butler')")
+        connection.execute("SAVEPOINT a; INSERT INTO book (author, title) VALUES (3, 'Kindred')")
+        place.runtime.ask("SELECT pg_current_xact_id()")
+        context = await place.runtime.begin_test("later")
+        connection.commit()
+        ((position,),) = place.runtime.ask("SELECT pg_current_wal_insert_lsn()::text")
+        context.horizon = context.horizon._replace(position=position)
+        with pytest.raises(CommitEscaped, match=r"it was undone") as raised:
+            await place.runtime.end_test(context)
+    assert "public.author: 1 row added" in str(raised.value)
+    assert "public.book: 1 row added" in str(raised.value)
+    assert place.picture() == before

@@ -159,7 +159,8 @@ async def test_one_session_serves_all_and_another_one_when_it_was_ended(tdd, pla
     for number in range(4):
         context = place.begin(str(number))
         pids.append(context.connection.info.backend_pid)
-        assert context.connection.execute(COUNT).fetchone() == (0,)
+        for _ in range(7):  # so often that psycopg prepares it, and leaves that behind
+            assert context.connection.execute(COUNT).fetchone() == (0,)
         context.connection.execute("INSERT INTO item VALUES (1)")
         context.connection.commit()
         place.end(context)
@@ -167,6 +168,17 @@ async def test_one_session_serves_all_and_another_one_when_it_was_ended(tdd, pla
             tdd.ask(f"SELECT pg_terminate_backend({pids[-1]})")
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert tdd.ask("SELECT id FROM item") == []
+
+
+async def test_the_server_ends_the_session_while_a_test_has_prepared_statements(tdd, place):
+    context = place.begin("ended")
+    for _ in range(7):
+        context.connection.execute(COUNT)
+    tdd.ask(f"SELECT pg_terminate_backend({context.connection.info.backend_pid}, 5000)")
+    place.end(context)
+    context = place.begin("the next")
+    assert context.connection.execute(COUNT).fetchone() == (0,)
+    place.end(context)
 
 
 async def test_an_interrupted_statement_does_not_disturb_the_next_test(place):

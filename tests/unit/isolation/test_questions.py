@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dataflow.testing.isolation.questions import Asking, PreparedGone, Questions, Rows
 from dataflow.testing.proof.horizon import Horizon
 
@@ -54,8 +56,10 @@ def begun(questions: Questions, snapshot: str, **told: Any) -> tuple[list[str], 
     return sent, answer.deferred
 
 
-def ended(questions: Questions, first: str, last: str, **told: Any) -> tuple[list[str], tuple[int, ...]]:
-    return asked(questions.end("ROLLBACK", Horizon("0/3000000", first, 700)), last, **told)
+def ended(
+    questions: Questions, first: str, last: str, *, used: bool = False, **told: Any
+) -> tuple[list[str], tuple[int, ...]]:
+    return asked(questions.end("ROLLBACK", Horizon("0/3000000", first, 700), used=used), last, **told)
 
 
 def after(tests: int) -> Questions:
@@ -123,6 +127,14 @@ def test_if_a_transaction_ended_meanwhile_it_is_asked_which_were_committed() -> 
     assert ended(questions, MUCH_LATER, MUCH_LATER)[0][-1].endswith("EXECUTE dataflow_tdd_snapshot")
 
 
+def test_at_the_end_of_a_test_that_has_sent_something_all_is_asked_at_once() -> None:
+    questions = after(3)
+    begun(questions, SAME)
+    (sent,), committed = ended(questions, SAME, LATER, used=True, committed="{701}")
+    assert committed == (701,)
+    assert sent.endswith(f"EXECUTE dataflow_tdd_committed ('{SAME}')")
+
+
 def test_who_committed_while_a_test_ran_may_have_made_constraints() -> None:
     questions = after(3)
     begun(questions, SAME)
@@ -135,16 +147,27 @@ def test_what_was_prepared_may_be_gone_when_a_test_begins() -> None:
     sent, deferred = begun(questions, LATER, deferred=True, gone=True)
     assert deferred
     assert sent[1] == "ROLLBACK"
-    assert len(sent) == 3
+    assert "EXECUTE" not in "".join(sent[2:])
 
 
-def test_what_was_prepared_may_be_gone_when_a_test_ends() -> None:
+@pytest.mark.parametrize("used", [False, True])
+def test_what_was_prepared_may_be_gone_when_a_test_ends(used: bool) -> None:
     questions = after(3)
     begun(questions, SAME)
-    sent, committed = ended(questions, SAME, LATER, committed="{701}", gone=True)
+    sent, committed = ended(questions, SAME, LATER, used=used, committed="{701}", gone=True)
     assert committed == (701,)
     assert len(sent) == 2
-    for prepares in (False, True):
-        begun(questions, LATER)
-        sent, _ = ended(questions, LATER, LATER)
-        assert ("PREPARE" in sent[0]) == prepares
+    assert "ROLLBACK;" not in sent[1]
+    assert "PREPARE" not in sent[1]
+    begun(questions, LATER)
+    assert "PREPARE" in ended(questions, LATER, LATER)[0][0]
+
+
+def test_some_of_what_was_prepared_may_be_gone() -> None:
+    """The code under test may know the names."""
+    questions = after(3)
+    asking = questions.begin("BEGIN")
+    next(asking)
+    assert asking.send([("0/3000000", LATER, "697")]) == "EXECUTE dataflow_tdd_deferred"
+    assert asking.throw(PreparedGone()) == "ROLLBACK"
+    assert "EXECUTE" not in asking.send([])

@@ -265,7 +265,7 @@ class PsycopgTests:
         if line.session.prepares:
             questions.lost()
             end = f"{_END}; DEALLOCATE ALL"
-        committed = line.ask_all(questions.end(end, self._horizon))
+        committed = line.ask_all(questions.end(end, self._horizon, used=line.session.used))
         line.session.leave()
         return committed
 

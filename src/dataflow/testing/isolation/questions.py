@@ -1,9 +1,9 @@
 """What the server is asked when a test begins and when it ends. Pure: the questions, and reading the answers.
 
-As long as nobody else is at work and the test writes nothing, two short questions are enough. What costs more is
-asked where the answer to them says so, and from then on together with them. It goes by prepared statements where
-the session has them, since most of its time is planning. The code under test may throw all of those away
-(`DEALLOCATE ALL`), which the server then says.
+As long as nobody else is at work and the test sends nothing, two short questions are enough. More is asked
+together with them where the test has sent something or others were at work the last time, and behind them where
+the answers say that they are now. It goes by prepared statements where the session has them, since most of its
+time is planning. The code under test may throw all of those away (`DEALLOCATE ALL`), which the server then says.
 """
 
 from __future__ import annotations
@@ -56,18 +56,31 @@ class Questions:
         self._seen = ""  # the snapshot at the end of the last test, if nothing was committed while it ran
         self._deferred = False
         self._beside = False  # somebody's transaction ended between the last two tests
-        self._within = False  # one ended while the last test ran
+        self._within = False  # somebody's, or one of the test itself, ended while the last test ran
 
     def begin(self, sql: str) -> Asking[Begun]:
         """:param sql: begins the transaction."""
-        together = self._beside
         try:
-            rows = yield f"{sql}; {self._horizon}" + (f"; {self._any_deferred}" if together else "")
+            return (yield from self._begin(sql))
         except PreparedGone:
             self.lost()
             yield "ROLLBACK"
-            rows = yield f"{sql}; {self._horizon}; {self._any_deferred}"
-            together = True
+            return (yield from self._begin(sql))
+
+    def end(self, sql: str, horizon: Horizon, *, used: bool) -> Asking[tuple[int, ...]]:
+        """Numbers of transactions committed meanwhile, on the whole server.
+
+        :param sql: ends the transaction. :param used: the test has sent something.
+        """
+        try:
+            return (yield from self._end(f"{sql}; ", horizon, together=used or self._within))
+        except PreparedGone:
+            self.lost()
+            return (yield from self._end("", horizon, together=True))
+
+    def _begin(self, sql: str) -> Asking[Begun]:
+        together = self._beside
+        rows = yield f"{sql}; {self._horizon}" + (f"; {self._any_deferred}" if together else "")
         horizon = read_horizon(*rows[-2 if together else -1])
         self._beside = horizon.snapshot != self._seen
         if self._beside:  # anybody may have made some
@@ -76,20 +89,14 @@ class Questions:
             self._deferred = rows[-1] == ("t",)
         return Begun(horizon, self._deferred)
 
-    def end(self, sql: str, horizon: Horizon) -> Asking[tuple[int, ...]]:
-        """Numbers of transactions committed meanwhile, on the whole server. :param sql: ends the transaction."""
-        together = self._within
+    def _end(self, sql: str, horizon: Horizon, *, together: bool) -> Asking[tuple[int, ...]]:
         prepare = _PREPARE if self._tests == 1 else ""
         self._tests += 1
-        try:
-            rows = yield f"{sql}; {_CLEAN}{prepare}" + (self._committed(horizon) if together else self._snapshot)
-        except PreparedGone:
-            self.lost()
-            rows = yield _CLEAN + self._committed(horizon)
-            together = True
-        self._within = rows[-1][2] != horizon.snapshot
-        if self._within and not together:
+        rows = yield f"{sql}{_CLEAN}{prepare}" + (self._committed(horizon) if together else self._snapshot)
+        ended = rows[-1][2] != horizon.snapshot
+        if ended and not together:
             rows = yield self._committed(horizon)
+        self._within = ended
         _, committed, snapshot = rows[-1]
         self._seen = "" if committed else str(snapshot)
         return numbers(committed)

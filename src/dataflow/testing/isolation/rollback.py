@@ -28,7 +28,8 @@ class TDDTransactionManager:
         self._open: set[TDDTestContext] = set()
 
     async def begin_test_transaction(self, connection: TestConnection, context: TDDTestContext) -> None:
-        """Open the test's transaction and its savepoint, in one round trip if nobody else is at work.
+        """Open the test's transaction and its savepoint. In one round trip, but for the first test of a session
+        and the first one that finds others at work.
 
         :raises TransactionError: the context has an open transaction already.
         """
@@ -89,8 +90,9 @@ class TDDTransactionManager:
         physical.forget_transactions()
         assert context.horizon is not None, "the transaction was begun"
         sql = f"ROLLBACK TO SAVEPOINT {_quoted(context)}; ROLLBACK"
+        used = physical.session.used
         try:
-            committed = await _asked(physical, physical.questions.end(sql, context.horizon))
+            committed = await _asked(physical, physical.questions.end(sql, context.horizon, used=used))
             physical.session.leave()
             await physical.hear()
             return committed

@@ -42,7 +42,7 @@ class Before:
         self._parts = {number: {number} for number in window.open_before}
         if self._parts:
             values = {
-                "since": window.horizon.position,
+                "since": read.since,  # the record may have been written before the horizon was asked
                 "up_to": read.up_to,
                 "numbers": list(window.open_before),
             }

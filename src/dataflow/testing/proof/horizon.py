@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# In this order: who commits behind the first wrote the end of it there, too, or had its number before the last.
-# The snapshot, which is that of the whole statement, does not tell the youngest transactions that are under way
-# from those to come; the age of an old number is counted from the next one that there will be.
+# In this order. The snapshot is that of the whole statement, and does not tell the youngest transactions that are
+# under way from those to come; the age of an old number is counted from the next one that there will be. Whatever
+# the snapshot does not show has the record of its end behind the position, or had its number by then, and so is
+# known as one that was open before.
 _OLDEST = 3
 HORIZON = (
     "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_snapshot(), "

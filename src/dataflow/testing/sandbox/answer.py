@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataflow.testing.sandbox import wire
 
 _READY, _ROW, _ERROR = b"ZDE"
+_GONE = {"S": "FATAL", "C": "08006", "M": "the connection was closed"}
 
 
 class Answer:
@@ -39,3 +40,8 @@ class Answer:
         del stream[:position]
         if not self.ready:
             self._told()
+
+    def hang_up(self) -> None:
+        """The server is gone, and says nothing more."""
+        self.error, self.ready = dict(_GONE), 0
+        self._told()

@@ -112,8 +112,6 @@ def nothing(*_said: bytes) -> None:
     """Nobody wants to be told."""
 
 
-NOBODY = Driver(nothing)  # stands for us
-GONE = wire.message(b"E", b"SFATAL\0C08006\0Mthe connection was closed\0\0") + wire.ready(b"I")
 _BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}
 _IDLE = State()
 

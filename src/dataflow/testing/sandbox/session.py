@@ -14,8 +14,6 @@ from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
     ENDS,
-    GONE,
-    NOBODY,
     Awaited,
     Conversation,
     Driver,
@@ -39,6 +37,7 @@ class Session:
     """
     :param send: takes bytes for the server.
     :ivar inside: of the transaction; before and after it all goes through as it is.
+    :ivar used: a driver has sent something.
     :ivar lost: the server has left the transaction that is never committed.
     :ivar recorder: is told what drivers send.
     """
@@ -53,7 +52,7 @@ class Session:
         self._question: tuple[str, Answer] | None = None
         self._asked: Answer | None = None
         self._talk = Conversation()
-        self.inside = self.lost = False
+        self.inside = self.lost = self.used = False
         self.recorder: Recorder | None = None
 
     def client(self, deliver: Callable[[bytes], None], gone: Callable[[], None] = nothing) -> Client:
@@ -87,7 +86,7 @@ class Session:
         if self._exchange is not None:
             return None if self._exchange.driver is driver else self._exchange.driver
         if self._asked is not None:
-            return NOBODY
+            return Driver(nothing)  # we are
         return next((other for other in self._drivers if other is not driver and other.state.explicit), None)
 
     @property
@@ -113,18 +112,22 @@ class Session:
     def _ask(self, sql: str, answer: Answer) -> None:
         self._question = None
         if self._prepared:
-            self._talk.out += (*(wire.close(b"S", name) for name in self._prepared), wire.SYNC)
+            for name in self._prepared:
+                self._talk.put(wire.close(b"S", name))
+            self._talk.put(wire.SYNC)
             self._prepared.clear()
             answer.ready += 1
         self._asked = answer
-        self._talk.out.append(wire.query(sql))
+        self._talk.put(wire.query(sql))
 
     def hang_up(self) -> None:
         """The server is gone."""
-        asked, self._asked, self._exchange = self._asked, None, None
+        asked = [self._asked, self._question[1] if self._question is not None else None]
+        self._asked = self._question = self._exchange = None
         self._talk.awaited.clear()
-        if asked is not None:
-            asked.hear(bytearray(GONE))
+        for answer in asked:
+            if answer is not None:
+                answer.hang_up()
         for driver in list(self._drivers):
             driver.gone()
 
@@ -145,7 +148,7 @@ class Session:
 
     def leave(self) -> None:
         """It was ended."""
-        self.inside = self.lost = self._talk.defers = self._talk.prepares = False
+        self.inside = self.lost = self.used = self._talk.defers = self._talk.prepares = False
         self._forget()
 
     def _forget(self) -> None:
@@ -230,6 +233,7 @@ class Session:
         else:
             exchange = self._exchange
             if exchange is None:
+                self.used = True
                 exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
                 if not self.isolated:
                     self._talk.awaited.append(Awaited(b"Z", last=True))
@@ -251,7 +255,7 @@ class Session:
         speaker: Driver | None = None
         for kind, message in wire.cut(self._incoming, rows_together=True):
             exchange = self._exchange
-            if exchange is None:
+            if exchange is None or not self._talk.awaited:
                 self._unasked(message)
                 continue
             if speaker is not exchange.driver:

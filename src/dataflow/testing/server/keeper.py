@@ -251,7 +251,8 @@ class Keeper:
 
     @property
     def _in_use(self) -> bool:
-        return bool(self._roster.connections)
+        """Housekeeping would be in the way of runs, and nobody waits for it."""
+        return bool(self._roster.connections) and self._stock.has_spare
 
     def _patience(self) -> float:
         stops_at = self._roster.stops_at()

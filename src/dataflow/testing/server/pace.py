@@ -5,7 +5,7 @@ from __future__ import annotations
 # Runs come in bursts (one worker per core): housekeeping waits for a moment without requests, but not for ever.
 QUIET_S = 0.1
 PUT_OFF_S = 1.0
-# A step takes a core for some 0.1 s. Short runs shall not have to share it.
+# A step takes a core for some 0.1 s. Short runs shall not have to share it, as long as there is a spare database.
 IN_USE_S = 10.0
 
 

@@ -141,12 +141,19 @@ class Stock:
         if not self.administration.exists(name):
             self.administration.create(name)
 
+    @property
+    def has_spare(self) -> bool:
+        """Whoever comes next need not wait."""
+        return bool(self._record.names(Use.SPARE))
+
     def try_again(self) -> None:
         """What failed may work now: the server was started again."""
         self._failed.clear()
 
     def chore(self) -> Callable[[], None] | None:
         """The next step of housekeeping, or None. What failed once waits for the next start."""
+        if not self.has_spare and self._spares and not self._failed:
+            return lambda: self._guarded("", lambda _: self._make())
         doomed = [name for name in self._record.names(Use.DOOMED) if name not in self._failed]
         if doomed:
             return lambda: self._guarded(doomed[0], self._drop)
