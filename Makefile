@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-compat lint types contracts pytest exactness test-pythons test-servers benchmarks clean
+.PHONY: demo test test-compat lint types contracts pytest exactness conformance test-pythons test-servers benchmarks clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -33,6 +33,15 @@ EXACTNESS_SEED ?= $(shell date +%s)
 exactness: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" EXACTNESS_PROGRAMS=$(EXACTNESS_PROGRAMS) EXACTNESS_SEED=$(EXACTNESS_SEED) \
 		LEASES=5000 sh tests/run.sh -n 0 -s --timeout 0 tests/exactness tests/integration/lease/test_many.py
+
+# Run by hand: many more programs than in each test run, on a plain connection and in the sandbox, in each of its ways.
+CONFORMANCE_PROGRAMS ?= 10000
+CONFORMANCE_SEED ?= $(shell date +%s)
+
+conformance: $(STAMP)
+	@echo "CONFORMANCE_PROGRAMS=$(CONFORMANCE_PROGRAMS) CONFORMANCE_SEED=$(CONFORMANCE_SEED)"
+	PATH="$(CURDIR)/$(BIN):$$PATH" CONFORMANCE_PROGRAMS=$(CONFORMANCE_PROGRAMS) CONFORMANCE_SEED=$(CONFORMANCE_SEED) \
+		sh tests/run.sh --timeout 0 tests/integration/sandbox/test_conformance.py
 
 # Run by hand: the suite under each other Python that we support, and with the oldest asyncpg that we say works.
 # They are found on PATH and among those of pyenv; others: make test-pythons PYTHONS="/opt/python3.13/bin/python3"

@@ -1,6 +1,6 @@
 """The same programs on a plain connection and in the sandbox: a driver sees no difference.
 
-Run by hand, with more: CONFORMANCE_PROGRAMS=10000 CONFORMANCE_SEED=1 pytest tests/integration/sandbox
+`make conformance` runs more of them.
 """
 
 from __future__ import annotations
