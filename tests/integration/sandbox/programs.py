@@ -97,6 +97,40 @@ class Result(NamedTuple):
     error: tuple[bytes | None, ...] | None
 
 
+def _of(*statements: str) -> list[Step]:
+    return [Step(False, sql) for sql in statements]
+
+
+# What a transaction that only reads leaves all the same.
+FOUND = (
+    _of(
+        "SET TRANSACTION READ ONLY; SELECT set_config('app.x', '2', false)",
+        "SELECT current_setting('app.x', true)",
+    ),
+    _of("BEGIN READ ONLY", "SET work_mem = '2MB'", "COMMIT", "SHOW work_mem", "INSERT INTO t VALUES (3, 'x')"),
+    _of(
+        "CREATE TEMP TABLE tt (a int)", "BEGIN READ ONLY", "INSERT INTO tt VALUES (1)", "END", "SELECT * FROM tt"
+    ),
+    _of(
+        "BEGIN",
+        "INSERT INTO child VALUES (1, 99, 1)",
+        "SET TRANSACTION READ ONLY",
+        "COMMIT",
+        "SELECT count(*) FROM child",
+    ),
+    _of(
+        "BEGIN",
+        "INSERT INTO child VALUES (2, 1, 2)",
+        "SET TRANSACTION READ ONLY",
+        "COMMIT",
+        "SELECT count(*) FROM child",
+    ),
+    _of(
+        "BEGIN READ ONLY", "SET work_mem = '2MB'", "COMMIT AND CHAIN", "SHOW work_mem", "DELETE FROM child", "END"
+    ),
+    _of("BEGIN READ ONLY", "SAVEPOINT a", "SET work_mem = '2MB'", "ROLLBACK TO a", "COMMIT", "SHOW work_mem"),
+)
+
 _one = strategies.sampled_from(STATEMENTS)
 _several = strategies.lists(_one, min_size=2, max_size=4).map("; ".join)
 _step = strategies.builds(Step, strategies.booleans(), _one) | strategies.builds(

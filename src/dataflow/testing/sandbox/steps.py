@@ -14,7 +14,7 @@ from dataflow.testing.sandbox.statements import Kind, Statement
 SAVEPOINT = "SAVEPOINT dataflow_tdd"
 RELEASE = "RELEASE SAVEPOINT dataflow_tdd"
 UNDO = "ROLLBACK TO SAVEPOINT dataflow_tdd"
-# Set before a transaction becomes one that only reads; going back to it is the one way to write again.
+# Set before a transaction only reads from then on; its release is the one way to write again and lose nothing.
 _READS = "dataflow_tdd_reads"
 _AROUND = ("dataflow_tdd", "sp_")  # so begin the names of savepoints around the transactions of drivers
 DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
@@ -203,9 +203,9 @@ def _end_of_nothing(statement: Statement, now: Situation, tag: str) -> Steps:
 
 def end_of_transaction(now: Situation) -> list[str]:
     """What a commit does besides keeping what was written."""
-    check = [CHECK] if now.checks else []
-    # What was checked before it goes back is checked again, in a transaction that may write.
-    done = [*check, f"ROLLBACK TO SAVEPOINT {_READS}", *check] if now.state.read_only else check
+    done = [CHECK] if now.checks else []
+    if now.state.read_only:
+        done.append(f"RELEASE SAVEPOINT {_READS}")
     if now.state.cursors:
         done.append(_CLOSE.replace("{names}", ", ".join(map(_literal, now.state.cursors))))
     done += [_restore(name) for name in now.state.saved]
