@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hypothesis import strategies
 from psycopg._connection_base import BaseConnection
@@ -82,9 +82,9 @@ STATEMENTS = (
 
 
 class Step(NamedTuple):
-    """:param prepared: sent by the extended protocol, which takes one statement."""
+    """:param sent: how. What the unnamed statement is, a step before says."""
 
-    prepared: bool
+    sent: Literal["as a string", "with parameters", "parsed as the unnamed", "by running the unnamed"]
     sql: str
 
 
@@ -98,11 +98,25 @@ class Result(NamedTuple):
 
 
 def _of(*statements: str) -> list[Step]:
-    return [Step(False, sql) for sql in statements]
+    return [Step("as a string", sql) for sql in statements]
 
 
-# What a transaction that only reads leaves all the same.
+def _unnamed(*statements: str) -> list[Step]:
+    """The first is parsed, and run behind the others."""
+    parsed, *others = statements
+    between = [Step("with parameters", sql) for sql in others]
+    return [Step("parsed as the unnamed", parsed), *between, Step("by running the unnamed", "")]
+
+
+# The unnamed statement, from which others have taken the name or not; what a transaction that only reads leaves.
 FOUND = (
+    _unnamed("INSERT INTO t VALUES (3, 'x')"),
+    _unnamed("SELECT count(*) FROM t", "INSERT INTO t VALUES (3, 'x')"),
+    [*_unnamed("SELECT count(*) FROM t"), Step("by running the unnamed", "")],
+    [Step("parsed as the unnamed", "SELECT 2"), *_of("SELECT 1"), Step("by running the unnamed", "")],
+    [Step("parsed as the unnamed", "SELECT 2"), Step("parsed as the unnamed", "SELEKT"), *_unnamed("SELEKT")],
+    [*_of("BEGIN"), *_unnamed("COMMIT"), Step("by running the unnamed", "")],
+    [*_unnamed("BEGIN"), *_of("SELECT 1/0"), *_unnamed("ROLLBACK"), *_unnamed("SHOW work_mem")],
     _of(
         "SET TRANSACTION READ ONLY; SELECT set_config('app.x', '2', false)",
         "SELECT current_setting('app.x', true)",
@@ -133,8 +147,11 @@ FOUND = (
 
 _one = strategies.sampled_from(STATEMENTS)
 _several = strategies.lists(_one, min_size=2, max_size=4).map("; ".join)
-_step = strategies.builds(Step, strategies.booleans(), _one) | strategies.builds(
-    Step, strategies.just(False), _several
+_step = (
+    strategies.builds(Step, strategies.sampled_from(["as a string", "with parameters"]), _one)
+    | strategies.builds(Step, strategies.just("as a string"), _several)
+    | strategies.builds(Step, strategies.just("parsed as the unnamed"), _one)
+    | strategies.just(Step("by running the unnamed", ""))
 )
 programs = strategies.lists(_step, min_size=1, max_size=9)
 
@@ -150,15 +167,20 @@ def running(connection: BaseConnection[Any], program: list[Step]) -> Generator[A
     seen = []
     for step in program:
         notices.clear()
-        if step.prepared:
-            line.send_query_params(step.sql.encode(), None)
-        else:
-            line.send_query(step.sql.encode())
+        _SENDS[step.sent](line, step.sql.encode())
         results = []
         while (result := (yield from _answer(line))) is not None:
             results.append(_described(result))
         seen.append((step, results, line.transaction_status, tuple(notices)))
     return seen
+
+
+_SENDS: dict[str, Callable[[Any, bytes], None]] = {
+    "as a string": lambda line, sql: line.send_query(sql),
+    "with parameters": lambda line, sql: line.send_query_params(sql, None),
+    "parsed as the unnamed": lambda line, sql: line.send_prepare(b"", sql),
+    "by running the unnamed": lambda line, _sql: line.send_query_prepared(b"", None),
+}
 
 
 def _answer(line: Any) -> Generator[Any, int, Any]:

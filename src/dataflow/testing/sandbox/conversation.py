@@ -39,7 +39,8 @@ class Awaited:
     :ivar ends: types of the messages that end it. :ivar shown: it goes to the driver, with `tag` in place of the
         server's; `warns`: notices do. :ivar held: its last message waits for what comes behind it.
     :ivar after: the state of the session then; :ivar broken: if there was an error instead.
-    :ivar last: the exchange is over then; :ivar silent: and the driver is not told, since it did not end it.
+    :ivar unnamed: there is an unnamed statement then. :ivar last: the exchange is over then.
+    :ivar silent: and the driver is not told, since it did not end it.
     """
 
     ends: bytes
@@ -51,6 +52,7 @@ class Awaited:
     broken: State | None = None
     last: bool = False
     silent: bool = False
+    unnamed: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -61,7 +63,7 @@ class Driver:
     :ivar incoming: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
     :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
-    :ivar number: which one it is, from 1.
+    :ivar number: which one it is, from 1. :ivar unnamed: the message that parsed its unnamed statement.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
         :ivar portals: likewise.
     :ivar skipping: what it sends is dropped, up to the end of its exchange.
@@ -78,6 +80,7 @@ class Driver:
     prepared: set[bytes] = field(default_factory=set)
     texts: dict[bytes, Prepared] = field(default_factory=dict)
     number: int = 0
+    unnamed: bytes = b""
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ _IDLE = State()
 class Conversation:
     """What was sent to the server, and is awaited from it.
 
+    :ivar unnamed_of: whose unnamed statement the session has; a Query takes that away.
     :ivar out: bytes that are to be sent. :ivar mark: our savepoint when all of it has been done.
     :ivar deferred: there are constraints INITIALLY DEFERRED; None: not known. :ivar defers: the transaction may
         have made some. :ivar prepares: it may have prepared statements by SQL.
@@ -131,6 +135,7 @@ class Conversation:
         self.deferred: bool | None = None
         self.defers = False
         self.prepares = False
+        self.unnamed_of: Driver | None = None
 
     def put(self, data: bytes, awaited: Awaited | None = None) -> None:
         self.out.append(data)
@@ -148,16 +153,10 @@ class Conversation:
             self.put(wire.execute(_OURS), awaited(send))
             self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
 
-    def begin(self, *, spare_unnamed: bool) -> None:
-        """Before the first statement of a transaction, apart from it.
-
-        :param spare_unnamed: a Query would take the unnamed statement of the driver away.
-        """
-        mark, self.mark = self.mark, Mark.USED
-        if spare_unnamed:
-            self.inject(Send(sql) for sql in mark.value)
-        else:
-            self.put(_BEGINS[mark], Awaited(b"Z", shown=False))
+    def begin(self) -> None:
+        """Before the first statement of a transaction, apart from it."""
+        self.put(_BEGINS[self.mark], Awaited(b"Z", shown=False))
+        self.mark, self.unnamed_of = Mark.USED, None
 
     def before(self) -> list[Send]:
         """Before the first statement of a transaction."""

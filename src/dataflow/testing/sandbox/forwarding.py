@@ -46,27 +46,28 @@ def _in_a_transaction(talk: Conversation, exchange: Exchange, message: bytes) ->
     if exchange.planned.explicit:
         return
     if first:
-        talk.begin(spare_unnamed=_may_use_unnamed(exchange.driver, message))
+        talk.begin()
     elif talk.mark is Mark.NONE:
         talk.inject(talk.before())
 
 
-def _may_use_unnamed(driver: Driver, message: bytes) -> bool:
-    """It, or what comes behind it, may bind or describe the unnamed statement of an earlier exchange."""
-    kind = message[:1]
-    if kind == b"P" and wire.names(message, 1)[0][0] == b"":
-        return False
-    return kind not in (b"P", b"B") or b"" in driver.texts
+def _with_unnamed(talk: Conversation, driver: Driver) -> None:
+    """The unnamed statement is that of the driver; a Query, or another driver, may have taken it away since."""
+    if driver.unnamed and talk.unnamed_of is not driver:
+        talk.unnamed_of = driver
+        talk.put(driver.unnamed, Awaited(b"1", shown=False, unnamed=True))
 
 
 def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
     exchange.driver.texts.pop(b"", None)  # the server drops it
+    exchange.driver.unnamed = b""
     script = read(message[5:-1].decode("utf-8", "surrogateescape"))
     talk.note(script)
     if not exchange.planned.explicit and not exchange.begun:
         # Apart from the rest, of which nothing is done if it cannot be parsed.
-        talk.begin(spare_unnamed=False)
+        talk.begin()
+    talk.unnamed_of = None
     if script.matters:
         _rewritten(talk, exchange, script)
         return
@@ -120,7 +121,9 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
             message = wire.parse(name, UNDO)
     if name:
         exchange.driver.prepared.add(exchange.driver.prefix + name)
-    talk.put(wire.renamed(message, _NAME, exchange.driver.prefix), Awaited(b"1"))
+    else:
+        exchange.driver.unnamed, talk.unnamed_of = message, exchange.driver
+    talk.put(wire.renamed(message, _NAME, exchange.driver.prefix), Awaited(b"1", unnamed=not name))
 
 
 def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -130,11 +133,15 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
+    if not name:
+        _with_unnamed(talk, driver)
     # Portals keep their names, by which statements may call them (MOVE, FETCH); asyncpg never gives one twice.
     talk.put(wire.renamed(message, _NAME + len(portal) + 1, driver.prefix), Awaited(b"2"))
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+    if message[_NAME:] == b"S\0":
+        _with_unnamed(talk, exchange.driver)
     talk.put(_renamed(exchange, message), Awaited(b"Tn"))
 
 
@@ -159,6 +166,8 @@ def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if message[5:6] == b"S":
         driver.statements.pop(name, None)
         driver.prepared.discard(driver.prefix + name)
+        if not name:
+            driver.unnamed = b""
     else:
         driver.portals.pop(name, None)
     talk.put(_renamed(exchange, message), Awaited(b"3"))

@@ -47,7 +47,8 @@ def failed(
     exchange.failed = True
     exchange.copying = False
     while talk.awaited and _READY not in talk.awaited[0].ends:
-        talk.awaited.popleft()
+        if talk.awaited.popleft().unnamed:
+            exchange.driver.unnamed = b""
 
 
 def _passed_on(

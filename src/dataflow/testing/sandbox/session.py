@@ -118,6 +118,7 @@ class Session:
             self._prepared.clear()
             answer.ready += 1
         self._asked = answer
+        self._talk.unnamed_of = None
         self._talk.put(wire.query(sql))
 
     def hang_up(self) -> None:
@@ -290,6 +291,7 @@ class Session:
         if not awaited.last:
             if awaited.held and exchange.later:
                 self._talk.put(joined(exchange.later), Awaited(b"Z", shown=False, last=True))
+                self._talk.unnamed_of = None
                 exchange.later = []
             return
         self._exchange = None
