@@ -41,7 +41,7 @@ CONFORMANCE_SEED ?= $(shell date +%s)
 conformance: $(STAMP)
 	@echo "CONFORMANCE_PROGRAMS=$(CONFORMANCE_PROGRAMS) CONFORMANCE_SEED=$(CONFORMANCE_SEED)"
 	PATH="$(CURDIR)/$(BIN):$$PATH" CONFORMANCE_PROGRAMS=$(CONFORMANCE_PROGRAMS) CONFORMANCE_SEED=$(CONFORMANCE_SEED) \
-		sh tests/run.sh --timeout 0 tests/integration/sandbox/test_conformance.py
+		sh tests/run.sh --timeout 0 tests/integration/sandbox
 
 # Run by hand: the suite under each other Python that we support, and with the oldest asyncpg that we say works.
 # They are found on PATH and among those of pyenv; others: make test-pythons PYTHONS="/opt/python3.13/bin/python3"

@@ -240,6 +240,16 @@ async def test_one_that_is_cancelled_leaves_the_others_alone(tdd):
             assert await one.fetchval(COUNT) == 0
 
 
+async def test_what_one_has_cancelled_when_it_is_over_already_hits_no_other(tdd):
+    """A COPY that fails in the driver ends by itself, and is cancelled as well."""
+    async with tdd.test_context("fails in the driver") as context:
+        first, other = context.connection, await context.connect()
+        for one, two in ((first, other), (other, first)) * 100:
+            with pytest.raises((TypeError, asyncpg.DataError)):
+                await one.copy_records_to_table("item", records=[(1,), ("no number",)])
+            assert await two.fetchval(COUNT) == 0
+
+
 async def test_a_slow_reader_gets_all_that_is_copied_out(tdd):
     async def sink(data):
         sizes.append(len(data))

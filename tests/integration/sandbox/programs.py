@@ -116,6 +116,7 @@ FOUND = (
     [Step("parsed as the unnamed", "SELECT 2"), *_of("SELECT 1"), Step("by running the unnamed", "")],
     [Step("parsed as the unnamed", "SELECT 2"), Step("parsed as the unnamed", "SELEKT"), *_unnamed("SELEKT")],
     [*_of("BEGIN"), *_unnamed("COMMIT"), Step("by running the unnamed", "")],
+    [*_of("BEGIN; SELECT 1/0"), Step("parsed as the unnamed", "BEGIN"), Step("parsed as the unnamed", "END")],
     [*_unnamed("BEGIN"), *_of("SELECT 1/0"), *_unnamed("ROLLBACK"), *_unnamed("SHOW work_mem")],
     _of(
         "SET TRANSACTION READ ONLY; SELECT set_config('app.x', '2', false)",

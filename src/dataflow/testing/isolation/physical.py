@@ -108,8 +108,9 @@ class PhysicalConnection(CancelsItsOwn):
             raise asyncpg.InterfaceError("connection is closed")
         return self.relay.session
 
-    def _end_of_driver(self) -> Client | None:
-        return None if self.relay is None else self.relay.client
+    def _end_of_driver(self) -> tuple[Relay, Client] | None:
+        relay = self.relay
+        return None if relay is None or relay.client is None else (relay, relay.client)
 
     @property
     def isolated(self) -> bool:

@@ -57,6 +57,7 @@ class Relay(asyncio.Protocol):
         self._parked = parked
         self._mute = False
         self._cancelling = 0
+        self._paused = self._deaf = False
         self._patience: Patience | None = None
 
     # From the real transport
@@ -112,15 +113,29 @@ class Relay(asyncio.Protocol):
             self._patience = Patience(self.session, self.client, asyncio.get_running_loop(), limit_s)
 
     async def cancel(self) -> None:
-        """Have the server cancel what is under way. Nothing else, which it could hit, is sent before."""
-        self._cancelling += 1
-        self.real.pause_reading()
+        """Have the server cancel what is under way."""
+        self.cancelling(1)
         try:
             await _ask_to_cancel(self.real.get_extra_info("socket"), self.greeting)
         finally:
-            self._cancelling -= 1
-            if not self._cancelling and not self.real.is_closing():
-                self.real.resume_reading()
+            self.cancelling(-1)
+
+    def cancelling(self, more: int) -> None:
+        """As long as somebody has something cancelled, its end is not heard; so nothing else, which that could
+        hit, is sent. :param more: how many begin, or with a minus are done."""
+        self._cancelling += more
+        self._let_flow()
+
+    def pause(self, paused: bool) -> None:
+        """By the driver of the test's connection."""
+        self._paused = paused
+        self._let_flow()
+
+    def _let_flow(self) -> None:
+        deaf = self._paused or self._cancelling > 0
+        if deaf != self._deaf and not self.real.is_closing():
+            self._deaf = deaf
+            (self.real.pause_reading if deaf else self.real.resume_reading)()
 
     def park(self, questions: Questions) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
@@ -204,14 +219,17 @@ class CancelsItsOwn(asyncpg.Connection):
     # asyncpg's own, which its type stubs do not tell.
     _cancellations: set[Any]
 
-    def _end_of_driver(self) -> Client | None:
+    def _end_of_driver(self) -> tuple[Relay, Client] | None:
         """None: it has the session for itself."""
         raise NotImplementedError
 
     async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
         """The server is told only if the statement is under way there; one that waits for its turn is dropped."""
-        client = self._end_of_driver()
+        relay, client = self._end_of_driver() or (None, None)
         if client is None or client.at_work:
+            if relay is not None:
+                relay.cancelling(1)  # until the server has been told, which the driver waits for as well
+                waiter.add_done_callback(lambda _told: relay.cancelling(-1))
             await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
             return
         client.drop_waiting()
@@ -231,6 +249,12 @@ class _Transport:
 
     def writelines(self, parts: list[bytes | memoryview]) -> None:
         self._relay.write(b"".join(parts))
+
+    def pause_reading(self) -> None:
+        self._relay.pause(True)
+
+    def resume_reading(self) -> None:
+        self._relay.pause(False)
 
     def set_protocol(self, protocol: Any) -> None:
         self._relay.inner = protocol

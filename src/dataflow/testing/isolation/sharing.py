@@ -31,9 +31,9 @@ class SharedConnection(CancelsItsOwn):
 
     _transport: Any
 
-    def _end_of_driver(self) -> Client:
-        client: Client = self._transport.client
-        return client
+    def _end_of_driver(self) -> tuple[Relay, Client]:
+        transport: _Joined = self._transport
+        return transport.relay, transport.client
 
     def get_reset_query(self) -> str:
         """Nothing: the settings of the session belong to all."""
@@ -202,7 +202,7 @@ class _Joined(asyncio.Transport):
     def __init__(self, relay: Relay, inner: Any, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
         super().__init__()
         assert relay.session is not None, "a test runs on it"
-        self._relay = relay
+        self.relay = relay
         self._inner = inner
         self._loop = loop
         self.client = relay.session.client(self._deliver, self._lost)
@@ -217,7 +217,7 @@ class _Joined(asyncio.Transport):
             return
         if not self._greeted:  # it was the startup message
             self._greeted = True
-            self._loop.call_soon(self._inner.data_received, self._relay.greeting)
+            self._loop.call_soon(self._inner.data_received, self.relay.greeting)
         elif data == wire.TERMINATE:
             self.close()
         else:

@@ -8,7 +8,7 @@ from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
 from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.statements import Script, Statement, read
-from dataflow.testing.sandbox.steps import UNDO, Send, Situation, steps
+from dataflow.testing.sandbox.steps import SAVEPOINT, UNDO, Send, Situation, steps
 
 _NAME = 5  # where the first name of a message stands, or what kind of thing it names
 _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
@@ -117,8 +117,8 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if len(script.statements) == 1 and script.matters:
         statement = exchange.driver.statements[name] = script.statements[0]
         if statement.replaced:
-            # It can be parsed, also where nothing else is any more, and is never executed.
-            message = wire.parse(name, UNDO)
+            # It can be parsed where that can be, and is never executed.
+            message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
     if name:
         exchange.driver.prepared.add(exchange.driver.prefix + name)
     else:

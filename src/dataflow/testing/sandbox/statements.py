@@ -67,6 +67,11 @@ class Statement(NamedTuple):
         return self.kind in _REPLACED
 
     @property
+    def ends(self) -> bool:
+        """It ends a transaction, and so is read in one that has failed, too."""
+        return self.kind in (Kind.COMMIT, Kind.ROLLBACK) or self.words[:2] == ("prepare", "transaction")
+
+    @property
     def called(self) -> str:
         """As the server names it in its messages."""
         if self.kind is Kind.SAVEPOINT and self.words[0] != "savepoint":
