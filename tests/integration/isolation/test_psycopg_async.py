@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from time import monotonic
 
@@ -142,6 +143,34 @@ async def test_a_cancelled_task_ends_its_own_statement_alone(tdd):
         assert await _value(first, "SELECT 4") == 4
         assert await context.connection.fetchval("SELECT 5") == 5
         assert monotonic() - started < 10
+
+
+async def test_what_is_cancelled_when_it_is_over_already_hits_no_other(tdd):
+    async with tdd.test_context("late") as context:
+        one, other = await context.connect_psycopg(autocommit=True), await context.connect()
+        for _ in range(5):
+            late = asyncio.create_task(one.execute("SELECT pg_sleep(0.02)"))
+            await asyncio.sleep(0.005)
+            next_one = asyncio.create_task(other.fetchval("SELECT 7 FROM pg_sleep(0.2)"))
+            await asyncio.sleep(0)
+            late.cancel()
+            time.sleep(0.05)  # the loop is busy, and its end comes in the meantime
+            await asyncio.wait([late])
+            assert await next_one == 7
+
+
+async def test_nor_does_it_hit_the_end_of_the_test(tdd):
+    backends = set()
+    for number in range(10):
+        async with tdd.test_context(f"late {number}") as context:
+            backends.add(context.connection.backend_pid)
+            connection = await context.connect_psycopg(autocommit=True)
+            late = asyncio.create_task(connection.execute("SELECT pg_sleep(0.02)"))
+            await asyncio.sleep(0.005)
+            late.cancel()
+            time.sleep(0.03)
+            await asyncio.wait([late])
+    assert len(backends) == 1
 
 
 async def _value(connection, statement, after=lambda: None):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
+import psycopg
 import pytest
 from tests.integration.isolation.conftest import ask
 
@@ -87,6 +89,65 @@ async def test_a_statement_that_was_only_prepared_when_the_test_ends(tdd, which)
     assert released.problem is None
     async with tdd.test_context("the next one") as context:
         assert context.connection.backend_pid == backend
+        assert await context.connection.fetchval("SELECT 2") == 2
+
+
+@pytest.mark.parametrize("statement", ["DEALLOCATE ALL", "DISCARD ALL"])
+async def test_one_that_forgets_all_it_has_prepared_leaves_the_others_theirs(tdd, statement):
+    """psycopg does it by itself, behind a ROLLBACK or DROP."""
+    query = "SELECT count(*) FROM item WHERE id > $1"
+    for _ in range(2):  # that of the test has what it prepared in an earlier one
+        async with tdd.test_context("forgets") as context:
+            others = context.connection, await context.connect()
+            connection = await context.connect_psycopg(autocommit=True)
+            for other in others:
+                assert await other.fetchval(query, 0) == 0
+            for _ in range(7):
+                await connection.execute("SELECT %s::int", (1,))
+            await connection.execute(statement)
+            for other in others:
+                assert await other.fetchval(query, 0) == 0
+            names = await context.connection.fetch("SELECT name FROM pg_prepared_statements")
+            assert not [name for (name,) in names if "_pg3_" in name]
+
+
+async def test_one_that_deallocates_by_sql_finds_its_own_name(tdd):
+    """As psycopg does with older versions of libpq."""
+    async with tdd.test_context("older") as context:
+        one, other = [await context.connect_psycopg(autocommit=True) for _ in range(2)]
+        for connection in (one, other):
+            connection.pgconn.send_prepare(b"mine", b"SELECT 1")
+            await connection.wait(psycopg.generators.execute(connection.pgconn))
+        await other.execute("DEALLOCATE mine")
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            await other.execute("DEALLOCATE mine")
+        await one.execute('DEALLOCATE PREPARE "mine"')
+
+
+async def test_the_end_of_a_test_does_not_wait_for_what_a_connection_has_given_up(tdd):
+    backends, started = set(), monotonic()
+    for number in range(3):
+        async with tdd.test_context(f"gives up {number}") as context:
+            backends.add(context.connection.backend_pid)
+            connection = await (context.pool.acquire() if number else context.connect())
+            with pytest.raises(TimeoutError):
+                await connection.execute("SELECT pg_sleep(20)", timeout=0.02)
+        assert tdd.events[-1].problem is None
+    assert len(backends) == 1
+    assert monotonic() - started < 5
+
+
+async def test_what_goes_wrong_in_one_driver_does_not_end_the_session(tdd):
+    async with tdd.test_context("goes wrong") as context:
+        connection = await context.connect()
+
+        def fail(_data):
+            raise RuntimeError("a defect of the driver")
+
+        connection._transport._inner = type("Inner", (), {"data_received": fail, "connection_lost": fail})
+        running = asyncio.create_task(connection.execute("SELECT 1"))
+        await asyncio.sleep(0.1)
+        running.cancel()
         assert await context.connection.fetchval("SELECT 2") == 2
 
 

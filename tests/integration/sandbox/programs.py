@@ -108,8 +108,34 @@ def _unnamed(*statements: str) -> list[Step]:
     return [Step("parsed as the unnamed", parsed), *between, Step("by running the unnamed", "")]
 
 
-# The unnamed statement, from which others have taken the name or not; what a transaction that only reads leaves.
+# The unnamed statement, from which others have taken the name or not; what a transaction that only reads leaves;
+# settings of a transaction, and what is set beyond it.
 FOUND = (
+    _of(
+        "BEGIN",
+        "SET LOCAL work_mem = '1MB'",
+        "SAVEPOINT a",
+        "SET work_mem = '2MB'",
+        "ROLLBACK TO a",
+        "END",
+        "SHOW work_mem",
+    ),
+    _of(
+        "BEGIN",
+        "SAVEPOINT a",
+        "SET LOCAL work_mem = '1MB'",
+        "ROLLBACK TO a",
+        "SET work_mem = '2MB'",
+        "END",
+        "SHOW work_mem",
+    ),
+    _of(
+        "SET work_mem = '3MB'", "BEGIN", "SET LOCAL work_mem = '1MB'", "RESET work_mem", "COMMIT", "SHOW work_mem"
+    ),
+    _of("SET work_mem = '3MB'", "BEGIN", "SET LOCAL work_mem = '1MB'", "RESET ALL", "COMMIT", "SHOW work_mem"),
+    _of("BEGIN", "SET LOCAL transaction_read_only = on", "DELETE FROM child", "COMMIT", "DELETE FROM child"),
+    _of("BEGIN", "SET LOCAL transaction_read_only = on", "COMMIT", "DELETE FROM child"),
+    _of("BEGIN READ ONLY", "SET TRANSACTION READ WRITE", "INSERT INTO t VALUES (3, 'x')", "COMMIT"),
     _unnamed("INSERT INTO t VALUES (3, 'x')"),
     _unnamed("SELECT count(*) FROM t", "INSERT INTO t VALUES (3, 'x')"),
     [*_unnamed("SELECT count(*) FROM t"), Step("by running the unnamed", "")],

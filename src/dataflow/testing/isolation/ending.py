@@ -60,6 +60,7 @@ class Undoing(NamedTuple):
         try:
             if physical.cancelling:
                 await physical.settle()
+            await physical.quiet()
             return Undone(None, await self.transactions.roll_back(physical, connection, context))
         except asyncpg.InterfaceError as error:
             # Closed, not terminated: closing cancels the statement, whose locks would block the next test.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -88,6 +89,22 @@ class PhysicalConnection(CancelsItsOwn):
         except TimeoutError:
             self.terminate()
             raise
+
+    async def quiet(self) -> None:
+        """Have cancelled what is under way for connections of the test that were closed, and wait for its end.
+
+        :raises TimeoutError: the server does not react; the connection is closed then.
+        """
+        relay, session = self.relay, self.session
+        assert relay is not None, "it has a session"
+        if session.abandoned and not session.free:
+            relay.cancel()
+        until = monotonic() + SETTLE_S
+        while relay.cancels or (session.abandoned and not session.free):
+            if monotonic() > until:
+                self.terminate()
+                raise TimeoutError
+            await asyncio.sleep(0.001)
 
     def record(self, recorder: Recorder | None) -> None:
         """From now on tell it what is sent. None: nobody any more."""

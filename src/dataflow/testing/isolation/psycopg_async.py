@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -93,13 +92,9 @@ class LoopsEnd(End):
 
     def cancel(self) -> None:
         if self.client.at_work:
-            self._cancelling = self._loop.create_task(self._cancel())
+            self._cancelling = self._relay.cancel()
         else:
             self.client.drop_waiting()
-
-    async def _cancel(self) -> None:
-        with suppress(OSError):  # what cannot be cancelled ends by itself
-            await self._relay.cancel()
 
     def close(self) -> None:
         """From now on nobody uses it; a task that does is told. Idempotent."""

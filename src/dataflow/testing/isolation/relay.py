@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -112,17 +113,32 @@ class Relay(asyncio.Protocol):
             assert self.session is not None, "it has a client"
             self._patience = Patience(self.session, self.client, asyncio.get_running_loop(), limit_s)
 
-    async def cancel(self) -> None:
+    def cancel(self) -> asyncio.Task[None]:
         """Have the server cancel what is under way."""
-        self.cancelling(1)
-        try:
-            await _ask_to_cancel(self.real.get_extra_info("socket"), self.greeting)
-        finally:
-            self.cancelling(-1)
+        self._count(1)
+        asks = _ask_to_cancel(self.real.get_extra_info("socket"), self.greeting)
+        task = asyncio.get_running_loop().create_task(asks)
+        task.add_done_callback(lambda _over: self._count(-1))
+        return task
 
-    def cancelling(self, more: int) -> None:
-        """As long as somebody has something cancelled, its end is not heard; so nothing else, which that could
-        hit, is sent. :param more: how many begin, or with a minus are done."""
+    def told_later(self, told: asyncio.Future[None]) -> None:
+        """Somebody else has the server cancel something."""
+        self._count(1)
+        told.add_done_callback(lambda _told: self._count(-1))
+
+    @property
+    def encrypted(self) -> bool:
+        return self.real.get_extra_info("ssl_object") is not None
+
+    @property
+    def cancels(self) -> bool:
+        """The server has not been told yet."""
+        return self._cancelling > 0
+
+    def _count(self, more: int) -> None:
+        """As long as it is to be told, the end of what is under way is not heard; so nothing else, which that
+        could hit, is sent.
+        """
         self._cancelling += more
         self._let_flow()
 
@@ -140,7 +156,7 @@ class Relay(asyncio.Protocol):
     def park(self, questions: Questions) -> Parked | None:
         """Take the session out of the loop. None where that cannot be: in TLS there is more than a socket."""
         sock = self.real.get_extra_info("socket")
-        if self.session is None or sock is None or self.real.get_extra_info("ssl_object") is not None:
+        if self.session is None or sock is None or self.encrypted:
             return None
         own = socket.socket(fileno=os.dup(sock.fileno()))
         own.setblocking(False)
@@ -171,9 +187,9 @@ class Relay(asyncio.Protocol):
 
 
 async def _ask_to_cancel(server: Any, greeting: bytes) -> None:
-    """:param server: the socket of the session. :raises OSError: it cannot be asked."""
+    """:param server: the socket of the session. What cannot be cancelled ends by itself."""
     loop = asyncio.get_running_loop()
-    with socket.socket(server.family, socket.SOCK_STREAM) as sock:
+    with suppress(OSError), socket.socket(server.family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         async with asyncio.timeout(_CANCEL_LIMIT_S):
             await loop.sock_connect(sock, server.getpeername())
@@ -226,16 +242,29 @@ class CancelsItsOwn(asyncpg.Connection):
     async def _cancel(self, waiter: asyncio.Future[None], *more: Any) -> None:
         """The server is told only if the statement is under way there; one that waits for its turn is dropped."""
         relay, client = self._end_of_driver() or (None, None)
-        if client is None or client.at_work:
+        if relay is None or client is None or (relay.encrypted and client.at_work):
             if relay is not None:
-                relay.cancelling(1)  # until the server has been told, which the driver waits for as well
-                waiter.add_done_callback(lambda _told: relay.cancelling(-1))
+                relay.told_later(waiter)
             await super()._cancel(waiter, *more)  # type: ignore[misc]  # the stubs do not tell it
             return
-        client.drop_waiting()
-        self._cancellations.discard(asyncio.current_task())
-        if not waiter.done():
-            waiter.set_result(None)
+        try:
+            if client.at_work:
+                # It goes on when the connection is terminated, which would forget it half-way.
+                await asyncio.shield(relay.cancel())
+                _done(waiter)
+                await asyncio.gather(*(asyncio.shield(ended) for ended in more if ended is not None))
+            else:
+                client.drop_waiting()
+        except asyncio.CancelledError:
+            pass  # it is asyncpg that ends this task
+        finally:
+            self._cancellations.discard(asyncio.current_task())
+            _done(waiter)
+
+
+def _done(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class _Transport:

@@ -6,6 +6,7 @@ They take turns: a statement, or a transaction that one of them has begun, goes 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
@@ -16,9 +17,12 @@ import asyncpg
 from dataflow.testing.errors import PoolExhausted
 from dataflow.testing.isolation.plain_pool import defaults
 from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
+from dataflow.testing.masking import mask
 from dataflow.testing.missing import importing
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.client import MOST_IN_A_POOL, Client
+
+log = logging.getLogger("dataflow.testing")
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.physical import PhysicalConnection
@@ -250,8 +254,16 @@ class _Joined(asyncio.Transport):
     def _go_on(self) -> None:
         """By and by, as from a socket: the driver may pause again, and must not find that all is over already."""
         if self._kept and not self._paused and not self._closing:
-            self._inner.data_received(self._kept.popleft())
+            self._tell(self._kept.popleft())
             self._loop.call_soon(self._go_on)
+
+    def _tell(self, said: bytes) -> None:
+        """What goes wrong in one driver ends that, as its transport would do, and not the session of all."""
+        try:
+            self._inner.data_received(said)
+        except Exception as error:
+            log.debug("a driver failed: %s", mask(repr(error)))
+            self._end(error)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is buffered here."""
@@ -263,7 +275,7 @@ class _Joined(asyncio.Transport):
         if self._paused or self._kept:
             self._kept.append(said)
         elif not self._closing:
-            self._inner.data_received(said)
+            self._tell(said)
 
     def _lost(self) -> None:
         self._end(ConnectionResetError("the session has ended"))

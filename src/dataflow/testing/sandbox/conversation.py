@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dataflow.testing.sandbox import wire
@@ -122,13 +122,15 @@ _IDLE = State()
 class Conversation:
     """What was sent to the server, and is awaited from it.
 
+    :param drivers: of the session.
     :ivar unnamed_of: whose unnamed statement the session has; a Query takes that away.
     :ivar out: bytes that are to be sent. :ivar mark: our savepoint when all of it has been done.
     :ivar deferred: there are constraints INITIALLY DEFERRED; None: not known. :ivar defers: the transaction may
         have made some. :ivar prepares: it may have prepared statements by SQL.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drivers: Sequence[Driver]) -> None:
+        self.drivers = drivers
         self.out: list[bytes] = []
         self.awaited: deque[Awaited] = deque()
         self.mark = Mark.NONE
@@ -175,6 +177,11 @@ class Conversation:
     def checks(self) -> bool:
         """Constraints may be deferred."""
         return self.defers or self.deferred is not False
+
+    def spared(self, driver: Driver) -> tuple[str, ...]:
+        """Names of the statements that others have prepared, as the session has them."""
+        others = (other for other in self.drivers if other is not driver)
+        return tuple((other.prefix + name).decode() for other in others for name in other.texts if name)
 
     def note(self, script: Script) -> None:
         self.defers = self.defers or script.defers

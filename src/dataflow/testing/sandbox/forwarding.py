@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
 from dataflow.testing.sandbox.recording import Prepared, Recorder
-from dataflow.testing.sandbox.statements import Script, Statement, read
+from dataflow.testing.sandbox.statements import Kind, Script, Statement, read
 from dataflow.testing.sandbox.steps import SAVEPOINT, UNDO, Send, Situation, steps
 
 _NAME = 5  # where the first name of a message stands, or what kind of thing it names
@@ -100,7 +100,14 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
 
 
 def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alone: bool) -> Sequence[Send]:
-    found = steps(statement, Situation(exchange.planned, alone, talk.checks))
+    driver = exchange.driver
+    spared: tuple[str, ...] = ()
+    if statement.kind in (Kind.DEALLOCATE, Kind.DISCARD_ALL):
+        spared = talk.spared(driver)
+    name = (statement.prepared or "").encode()
+    if name and driver.prefix and name in driver.texts:  # in the session it has another one
+        statement = statement._replace(text=f'DEALLOCATE "{(driver.prefix + name).decode()}"')
+    found = steps(statement, Situation(exchange.planned, alone, talk.checks, spared))
     exchange.planned = found.state
     exchange.refused = found.fails
     if found.ends:

@@ -51,7 +51,7 @@ class Session:
         self._exchange: Exchange | None = None
         self._question: tuple[str, Answer] | None = None
         self._asked: Answer | None = None
-        self._talk = Conversation()
+        self._talk = Conversation(self._drivers)
         self.inside = self.lost = self.used = False
         self.recorder: Recorder | None = None
 
@@ -88,6 +88,11 @@ class Session:
         if self._asked is not None:
             return Driver(nothing)  # we are
         return next((other for other in self._drivers if other is not driver and other.state.explicit), None)
+
+    @property
+    def abandoned(self) -> bool:
+        """What is under way is nobody's any more."""
+        return self._exchange is not None and self._exchange.driver not in self._drivers
 
     @property
     def busy(self) -> bool:

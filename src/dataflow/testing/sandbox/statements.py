@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     DECLARE = "DECLARE CURSOR"
     LOCK = "LOCK TABLE"
     DISCARD_ALL = "DISCARD ALL"
+    DEALLOCATE = "DEALLOCATE"
 
 
 class Statement(NamedTuple):
@@ -36,6 +37,7 @@ class Statement(NamedTuple):
     :param words: the first of them, in lower case. :param chain: AND CHAIN. :param read_only: it begins a
         transaction that is. :param settings: what it sets until the end of the transaction.
     :param cursor: what it declares, unless WITH HOLD. :param savepoint: which it sets, releases or goes back to.
+    :param read_write: it has a transaction write again. :param prepared: what it deallocates; None: all.
     :param sets: what it sets beyond that end. :param parameters: numbers of those that name such settings.
     """
 
@@ -50,6 +52,8 @@ class Statement(NamedTuple):
     savepoint: str | None = None
     parameters: tuple[int, ...] = ()
     sets: str | None = None
+    read_write: bool = False
+    prepared: str | None = None
 
     def with_parameters(self, values: Sequence[bytes | None]) -> Self:
         """With the names of settings that are given as parameters."""
@@ -106,8 +110,8 @@ class Script(NamedTuple):
 
 # A statement is looked at in full only if one of these words is in it.
 _WORDS = re.compile(
-    r"\b(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|declare|lock|discard|copy"
-    r"|set_config|deferr\w+)\b",
+    r"\b(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|reset|declare|lock|discard|copy"
+    r"|deallocate|set_config|deferr\w+)\b",
     re.IGNORECASE,
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*\(\s*'([^']+)'\s*,[^;]*?,\s*(?:true|'t(?:rue)?'|\$\d+)", re.IGNORECASE)
@@ -210,13 +214,25 @@ def _set(text: str, words: Sequence[str]) -> Statement | None:
         return Statement(text, Kind.SET_CONSTRAINTS, words=tuple(words))
     if words[1:2] == ("transaction",):
         read_only = any(pair == ("read", "only") for pair in pairwise(words))
-        return Statement(text, Kind.SET_TRANSACTION, words=tuple(words), read_only=read_only)
+        read_write = any(pair == ("read", "write") for pair in pairwise(words))
+        return Statement(
+            text, Kind.SET_TRANSACTION, words=tuple(words), read_only=read_only, read_write=read_write
+        )
     if words[1:2] != ("local",) or words[2:3] in (("=",), ("to",)):
         name = _setting(
             words[2:] if words[1:2] == ("session",) and words[2:3] != ("authorization",) else words[1:]
         )
         return Statement(text, Kind.PLAIN, words=tuple(words), sets=name)
     return Statement(text, Kind.SET_LOCAL, words=tuple(words), settings=(_setting(words[2:]),))
+
+
+def _reset(text: str, words: Sequence[str]) -> Statement:
+    return Statement(text, Kind.PLAIN, words=tuple(words), sets=_setting(words[1:]))
+
+
+def _deallocate(text: str, words: Sequence[str]) -> Statement:
+    name = next(iter(words[2:] if words[1:2] == ("prepare",) and len(words) > 2 else words[1:]), "")
+    return Statement(text, Kind.DEALLOCATE, words=tuple(words), prepared=None if name == "all" else _name(name))
 
 
 def _setting(words: Sequence[str]) -> str:
@@ -259,6 +275,8 @@ _READERS = {
     "release": _savepoint,
     "prepare": _prepare,
     "set": _set,
+    "reset": _reset,
+    "deallocate": _deallocate,
     "declare": _declare,
     "lock": _lock,
     "discard": _discard,

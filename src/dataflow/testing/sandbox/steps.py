@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dataflow.testing.sandbox.commit import CHECK, close, literal, restore, save
 from dataflow.testing.sandbox.statements import Kind, Statement
 
 SAVEPOINT = "SAVEPOINT dataflow_tdd"
@@ -18,29 +19,10 @@ UNDO = "ROLLBACK TO SAVEPOINT dataflow_tdd"
 _READS = "dataflow_tdd_reads"
 _AROUND = ("dataflow_tdd", "sp_")  # so begin the names of savepoints around the transactions of drivers
 DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferred)"
+# They end with the savepoint, and cannot be set as late as that.
+_OF_THE_END = ("transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed")
 # Does nothing, and has the tag of SET.
 _NO_SETTING = "SET LOCAL dataflow_tdd.nothing = ''"
-# Checks what is deferred, as a commit does, and lets later transactions begin as this one did.
-CHECK = """
-DO $dataflow_tdd$
-DECLARE deferred text;
-BEGIN
-  SET CONSTRAINTS ALL IMMEDIATE;
-  SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') INTO deferred
-    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace
-   WHERE c.condeferred;
-  IF deferred IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || deferred || ' DEFERRED'; END IF;
-END $dataflow_tdd$
-"""
-_CLOSE = """
-DO $dataflow_tdd$
-DECLARE cursor_name text;
-BEGIN
-  FOR cursor_name IN SELECT name FROM pg_catalog.pg_cursors WHERE NOT is_holdable AND name IN ({names}) LOOP
-    EXECUTE pg_catalog.format('CLOSE %I', cursor_name);
-  END LOOP;
-END $dataflow_tdd$
-"""
 _DISCARD_ALL = (
     "CLOSE ALL",
     "SET SESSION AUTHORIZATION DEFAULT",
@@ -52,6 +34,25 @@ _DISCARD_ALL = (
     "DISCARD SEQUENCES",
     "DISCARD PLANS",
 )
+
+
+_DEALLOCATE = """
+DO $dataflow_tdd$
+DECLARE prepared text;
+BEGIN
+  FOR prepared IN SELECT name FROM pg_catalog.pg_prepared_statements
+                   WHERE name NOT IN ({names}) AND NOT pg_catalog.starts_with(name, 'dataflow_tdd_') LOOP
+    EXECUTE pg_catalog.format('DEALLOCATE %I', prepared);
+  END LOOP;
+END $dataflow_tdd$
+"""
+
+
+class Savepoint(NamedTuple):
+    """:param saved: what the state had of it then."""
+
+    name: str
+    saved: tuple[str, ...] = ()
 
 
 class State(NamedTuple):
@@ -67,11 +68,15 @@ class State(NamedTuple):
     failed: bool = False
     saved: tuple[str, ...] = ()
     cursors: tuple[str, ...] = ()
-    savepoints: tuple[str, ...] = ()
+    savepoints: tuple[Savepoint, ...] = ()
 
     @property
     def read_only(self) -> bool:
-        return _READS in self.savepoints
+        return any(savepoint.name == _READS for savepoint in self.savepoints)
+
+    def reading(self) -> State:
+        """From now on it only reads."""
+        return self._replace(savepoints=(*self.savepoints, Savepoint(_READS, self.saved)))
 
 
 class Send(NamedTuple):
@@ -104,11 +109,14 @@ class Steps(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """:param alone: no other statement belongs to its string. :param checks: constraints may be deferred."""
+    """:param alone: no other statement belongs to its string. :param checks: constraints may be deferred.
+    :param spared: names of statements that other drivers of the session have prepared.
+    """
 
     state: State
     alone: bool
     checks: bool
+    spared: tuple[str, ...] = ()
 
 
 def steps(statement: Statement, now: Situation) -> Steps:
@@ -118,10 +126,10 @@ def steps(statement: Statement, now: Situation) -> Steps:
 
 
 def _plain(statement: Statement, now: Situation) -> Steps:
-    new = tuple(name for name in statement.settings if name not in now.state.saved)
-    saved = tuple(name for name in (*now.state.saved, *new) if name != statement.sets)
+    new = tuple(name for name in statement.settings if name not in now.state.saved and name not in _OF_THE_END)
+    saved = tuple(name for name in (*now.state.saved, *new) if statement.sets not in (name, "all"))
     state = now.state._replace(saved=saved)
-    before = tuple(Send(_save(name)) for name in new)
+    before = tuple(Send(save(name)) for name in new)
     return Steps((*before, Send(statement.text, shown=True, after=state)), state)
 
 
@@ -139,7 +147,7 @@ def _begun_already(statement: Statement, now: Situation, tag: str) -> Steps:
     """The server warns, and has the transaction that there is only read, if that was asked for."""
     if not statement.read_only or now.state.read_only:
         return Steps((Send(tag, shown=True),), now.state)
-    state = now.state._replace(savepoints=(*now.state.savepoints, _READS))
+    state = now.state.reading()
     reads = Send(f"{tag} READ ONLY", shown=True, after=state)
     return Steps((Send(f"SAVEPOINT {_READS}"), reads), state)
 
@@ -147,7 +155,7 @@ def _begun_already(statement: Statement, now: Situation, tag: str) -> Steps:
 def _reading(state: State, tag: str = "SET") -> Steps:
     """From now on it only reads."""
     if not state.read_only:
-        state = state._replace(savepoints=(*state.savepoints, _READS))
+        state = state.reading()
     reads = Send("SET TRANSACTION READ ONLY", shown=True, tag=tag, after=state)
     return Steps((Send(f"SAVEPOINT {_READS}"), reads), state)
 
@@ -181,7 +189,7 @@ def _chained(sends: list[Send], state: State) -> Steps:
     sends[-1] = sends[-1]._replace(after=begun)
     sends.append(Send(SAVEPOINT))
     # Where it failed outside of a savepoint, the server forgets that it only read.
-    if state.read_only and (not state.failed or set(state.savepoints) != {_READS}):
+    if state.read_only and (not state.failed or len(state.savepoints) > 1):
         reading = _reading(begun)
         sends += (send._replace(shown=False) for send in reading.sends)
         begun = reading.state
@@ -207,25 +215,25 @@ def end_of_transaction(now: Situation) -> list[str]:
     if now.state.read_only:
         done.append(f"RELEASE SAVEPOINT {_READS}")
     if now.state.cursors:
-        done.append(_CLOSE.replace("{names}", ", ".join(map(_literal, now.state.cursors))))
-    done += [_restore(name) for name in now.state.saved]
+        done.append(close(now.state.cursors))
+    done += [restore(name) for name in now.state.saved]
     return done
 
 
 def _savepoint(statement: Statement, now: Situation) -> Steps:
     if not now.state.explicit:
         return _refused(now, f"{statement.called} can only be used in transaction blocks")
-    savepoints, name = list(now.state.savepoints), statement.savepoint or ""
-    if statement.words[0] != "savepoint" and name not in savepoints:
-        return _no_savepoint(statement, now)  # those around the transaction are not the driver's
+    known, name = now.state.savepoints, statement.savepoint or ""
+    place = max((at for at, savepoint in enumerate(known) if savepoint.name == name), default=None)
+    state = now.state
     if statement.words[0] == "savepoint":
-        savepoints.append(name)
-    elif name in savepoints:
-        while savepoints[-1] != name:
-            savepoints.pop()
-        if statement.words[0] == "release":
-            savepoints.pop()
-    state = now.state._replace(savepoints=tuple(savepoints))
+        state = state._replace(savepoints=(*known, Savepoint(name, state.saved)))
+    elif place is None:
+        return _no_savepoint(statement, now)  # those around the transaction are not the driver's
+    elif statement.words[0] == "release":
+        state = state._replace(savepoints=known[:place])
+    else:
+        state = state._replace(savepoints=known[: place + 1], saved=known[place].saved)
     return Steps((Send(statement.text, shown=True, after=state),), state)
 
 
@@ -261,6 +269,9 @@ def _transaction(statement: Statement, now: Situation) -> Steps:
         return _without_effect(statement, now)
     if statement.read_only:
         return _reading(now.state)
+    if statement.read_write and now.state.savepoints[-1:] and now.state.savepoints[-1].name == _READS:
+        state = now.state._replace(savepoints=now.state.savepoints[:-1])
+        return Steps((Send(f"RELEASE SAVEPOINT {_READS}", shown=True, tag="SET", after=state),), state)
     # Its level is that of the test's transaction.
     return Steps((Send(_NO_SETTING, shown=True),), now.state)
 
@@ -285,10 +296,22 @@ def _lock(statement: Statement, now: Situation) -> Steps:
     return Steps((Send(statement.text, shown=True),), now.state)
 
 
+def _deallocate(statement: Statement, now: Situation) -> Steps:
+    if statement.prepared is not None or not now.spared:
+        return Steps((Send(statement.text, shown=True),), now.state)
+    return Steps((Send(_deallocate_but(now.spared), shown=True, tag="DEALLOCATE ALL"),), now.state)
+
+
+def _deallocate_but(spared: tuple[str, ...]) -> str:
+    return _DEALLOCATE.replace("{names}", ", ".join(map(literal, spared)))
+
+
 def _discard_all(statement: Statement, now: Situation) -> Steps:
     if now.state.explicit or not now.alone:
         return Steps((Send(statement.text, shown=True),), now.state)  # the server refuses it
     *hidden, last = _DISCARD_ALL
+    if now.spared:
+        hidden[hidden.index("DEALLOCATE ALL")] = _deallocate_but(now.spared)
     sends = (*(Send(sql) for sql in hidden), Send(last, shown=True, tag="DISCARD ALL"))
     return Steps(sends, now.state)
 
@@ -300,32 +323,8 @@ def _refused(now: Situation, text: str, sqlstate: str = "25P01") -> Steps:
 def _said(level: str, sqlstate: str, text: str, hint: str = "") -> Send:
     """Have the server say it, so that it knows itself what follows from it."""
     given = {"ERRCODE": sqlstate, "MESSAGE": text} | ({"HINT": hint} if hint else {})
-    using = ", ".join(f"{name} = {_literal(value)}" for name, value in given.items())
+    using = ", ".join(f"{name} = {literal(value)}" for name, value in given.items())
     return Send(f"DO $dataflow_tdd$ BEGIN RAISE {level} USING {using}; END $dataflow_tdd$", warns=True)
-
-
-_SAVE = """
-SELECT pg_catalog.set_config({kept}, pg_catalog.concat('=', pg_catalog.current_setting({name}, true)), false)
-"""
-_RESTORE = """
-SELECT CASE WHEN pg_catalog.starts_with(was, '=')
-            THEN pg_catalog.set_config({name}, pg_catalog.substr(was, 2), false) END,
-       pg_catalog.set_config({kept}, '', false)
-  FROM (SELECT pg_catalog.current_setting({kept}, true) AS was OFFSET 0) AS kept
-"""
-
-
-def _save(setting: str) -> str:
-    """Keep what a setting is, in a setting of ours. What is kept goes with it where it is rolled back itself."""
-    return _SAVE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
-
-
-def _restore(setting: str) -> str:
-    return _RESTORE.format(name=_literal(setting), kept=_literal(f"dataflow_tdd.{setting}"))
-
-
-def _literal(text: str) -> str:
-    return "'" + text.strip('"').replace("'", "''") + "'"
 
 
 def _identifier(text: str) -> str:
@@ -344,4 +343,5 @@ _MAKERS = {
     Kind.DECLARE: _declare,
     Kind.LOCK: _lock,
     Kind.DISCARD_ALL: _discard_all,
+    Kind.DEALLOCATE: _deallocate,
 }

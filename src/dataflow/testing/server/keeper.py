@@ -208,14 +208,14 @@ class Keeper:
             chore = self._stock.chore()
             limit = self._patience()
             if chore is not None:
-                limit = min(limit, pace.patience(time.monotonic(), quiet=quiet, in_use=self._in_use))
+                limit = min(limit, pace.patience(time.monotonic(), quiet=quiet, waits=self._can_wait))
             quiet = not self._reception.turn(limit)
             now = time.monotonic()
             if chore is None:
                 pace.nothing_to_do(now)
-            elif pace.due(now, quiet=quiet, in_use=self._in_use):
+            elif pace.due(now, quiet=quiet, waits=self._can_wait):
                 chore()
-                pace.done(time.monotonic(), in_use=self._in_use)
+                pace.done(time.monotonic(), in_use=bool(self._roster.connections))
             if now - checked >= CHECK_S:
                 checked = now
                 self._check_files()
@@ -250,7 +250,7 @@ class Keeper:
         self._reception.tell(self._roster.connections, protocol.ok(restarted=len(self._deaths)))
 
     @property
-    def _in_use(self) -> bool:
+    def _can_wait(self) -> bool:
         """Housekeeping would be in the way of runs, and nobody waits for it."""
         return bool(self._roster.connections) and self._stock.has_spare
 

@@ -16,19 +16,22 @@ class Pace:
     def nothing_to_do(self, now: float) -> None:
         self._since = now
 
-    def patience(self, now: float, *, quiet: bool, in_use: bool) -> float:
-        """Seconds to wait for requests. :param quiet: there were none in the last turn."""
-        if in_use:
+    def patience(self, now: float, *, quiet: bool, waits: bool) -> float:
+        """Seconds to wait for requests.
+
+        :param quiet: there were none in the last turn. :param waits: for the end of runs.
+        """
+        if waits:
             return max(0.0, self._since + IN_USE_S - now)
         return 0.0 if quiet else QUIET_S
 
-    def due(self, now: float, *, quiet: bool, in_use: bool) -> bool:
+    def due(self, now: float, *, quiet: bool, waits: bool) -> bool:
         """Whether to do a step."""
-        if in_use:
+        if waits:
             return now - self._since >= IN_USE_S
         return quiet or now - self._since >= PUT_OFF_S
 
     def done(self, now: float, *, in_use: bool) -> None:
-        """A step was done. While runs are at work it is the first of all that there are."""
+        """A step was done. While runs are at work the others have waited for as long."""
         if not in_use:
             self._since = now
