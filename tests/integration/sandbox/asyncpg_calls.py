@@ -84,6 +84,8 @@ _call = _leaf | _leaf | _blocks(_leaf | _blocks(_leaf))
 programs = strategies.lists(_call, min_size=1, max_size=7)
 
 
+# A savepoint of a transaction that is over.
+FOUND = ([Call("transaction", (Call("execute", ("SAVEPOINT a",)),)), Call("execute", ("ROLLBACK TO a",))],)
 # The driver counts its savepoints and statements through.
 _numbered = re.compile(r"_[0-9a-f]+__")
 

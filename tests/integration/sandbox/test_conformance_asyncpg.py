@@ -85,6 +85,8 @@ def test_code_with_asyncpg_sees_no_difference(dsn: Dsn, name: str) -> None:
             admin.execute(SEEDS)
             assert runner.run(sandboxed(program)) == plain
 
+        for program in asyncpg_calls.FOUND:
+            check = hypothesis.example(program)(check)
         (hypothesis.seed(int(SEED))(check) if SEED is not None else check)()
         runner.run(runtime.close())
 

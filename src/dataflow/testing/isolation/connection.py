@@ -77,6 +77,7 @@ class TestConnection(_Connection):
         self._limit = limit
         self._reusable = True
         self._sharing: Sharing | None = None
+        self._around: set[str] = set()  # savepoints of the test's transaction itself
         self.opened = False
         self.backend_pid = physical.get_server_pid()
         self.log = StatementLog(context.savepoint_name)
@@ -251,7 +252,7 @@ class TestConnection(_Connection):
         ((change, name),) = read.savepoint_changes
         if (change, name) == ("rollback", self._context.savepoint_name):
             return True
-        return change != "set" and name in self.log.savepoints and not self.is_in_transaction()
+        return change != "set" and name in self._around and not self.is_in_transaction()
 
     async def around(self, sql: str) -> str:
         """Run a statement about savepoints in the test's transaction itself.
@@ -268,6 +269,8 @@ class TestConnection(_Connection):
             physical.forget_transactions()
             await physical.hear()
         self.log.followed(sql)
+        if tag == "SAVEPOINT":
+            self._around.add(self.log.savepoints[-1])
         return tag
 
     def _started_unmeasured(self, query: str) -> Script:
