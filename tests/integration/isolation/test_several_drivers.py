@@ -119,8 +119,9 @@ async def test_one_that_deallocates_by_sql_finds_its_own_name(tdd):
             connection.pgconn.send_prepare(b"mine", b"SELECT 1")
             await connection.wait(psycopg.generators.execute(connection.pgconn))
         await other.execute("DEALLOCATE mine")
-        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
-            await other.execute("DEALLOCATE mine")
+        other.pgconn.send_query_prepared(b"mine", None)
+        (result,) = await other.wait(psycopg.generators.execute(other.pgconn))
+        assert b'prepared statement "mine" does not exist' in result.error_message
         await one.execute('DEALLOCATE PREPARE "mine"')
 
 

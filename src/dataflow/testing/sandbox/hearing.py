@@ -40,7 +40,8 @@ def failed(
         fields = wire.fields(message)
         if recorder is not None:
             recorder.failed(fields.get("C", ""), exchange.parsed, exchange.driver.number)
-        said.append(wire.moved(message, exchange.moves) if exchange.moves else message)
+        message = wire.moved(message, exchange.moves) if exchange.moves else message
+        said.append(_by_its_own_names(message, exchange.driver.prefix))
         # With a place it is an error of reading the string: nothing in it was done.
         if awaited.broken is not None and "P" not in fields:
             exchange.driver.state = awaited.broken
@@ -49,6 +50,12 @@ def failed(
     while talk.awaited and _READY not in talk.awaited[0].ends:
         if talk.awaited.popleft().unnamed:
             exchange.driver.unnamed = b""
+
+
+def _by_its_own_names(error: bytes, prefix: bytes) -> bytes:
+    """As the driver calls what it has prepared."""
+    named = b'"' + prefix
+    return wire.message(b"E", error[5:].replace(named, b'"')) if prefix and named in error else error
 
 
 def _passed_on(
