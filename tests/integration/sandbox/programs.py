@@ -135,6 +135,8 @@ FOUND = (
     _of("SET work_mem = '3MB'", "BEGIN", "SET LOCAL work_mem = '1MB'", "RESET ALL", "COMMIT", "SHOW work_mem"),
     _of("BEGIN", "SET LOCAL transaction_read_only = on", "DELETE FROM child", "COMMIT", "DELETE FROM child"),
     _of("BEGIN", "SET LOCAL transaction_read_only = on", "COMMIT", "DELETE FROM child"),
+    _of("BEGIN READ ONLY", "COMMIT AND CHAIN", "SELECT 1/0", "ROLLBACK AND CHAIN", "DELETE FROM child", "END"),
+    _of("BEGIN READ ONLY", "SELECT 1/0", "ROLLBACK AND CHAIN", "DELETE FROM child", "END"),
     _of("BEGIN READ ONLY", "SET TRANSACTION READ WRITE", "INSERT INTO t VALUES (3, 'x')", "COMMIT"),
     _unnamed("INSERT INTO t VALUES (3, 'x')"),
     _unnamed("SELECT count(*) FROM t", "INSERT INTO t VALUES (3, 'x')"),

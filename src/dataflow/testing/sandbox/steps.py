@@ -62,6 +62,7 @@ class State(NamedTuple):
     :param failed: and refuses all but its end.
     :param saved: settings that go back to what they were when it ends. :param cursors: that are closed then.
     :param savepoints: those that are set in it, by the driver and, since when it only reads, by us.
+    :param inherits: that it only reads, by AND CHAIN.
     """
 
     explicit: bool = False
@@ -69,6 +70,7 @@ class State(NamedTuple):
     saved: tuple[str, ...] = ()
     cursors: tuple[str, ...] = ()
     savepoints: tuple[Savepoint, ...] = ()
+    inherits: bool = False
 
     @property
     def read_only(self) -> bool:
@@ -188,9 +190,9 @@ def _chained(sends: list[Send], state: State) -> Steps:
     begun = State(explicit=True)
     sends[-1] = sends[-1]._replace(after=begun)
     sends.append(Send(SAVEPOINT))
-    # Where it failed outside of a savepoint, the server forgets that it only read.
-    if state.read_only and (not state.failed or len(state.savepoints) > 1):
-        reading = _reading(begun)
+    # Where it failed outside of a savepoint, the server forgets that it only read, unless that was inherited.
+    if state.read_only and (not state.failed or state.inherits or len(state.savepoints) > 1):
+        reading = _reading(begun._replace(inherits=True))
         sends += (send._replace(shown=False) for send in reading.sends)
         begun = reading.state
     return Steps(tuple(sends), begun)
