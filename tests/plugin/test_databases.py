@@ -417,8 +417,9 @@ def test_the_environment_is_as_before_also_after_a_test_that_changed_it(shop):
 def test_a_forked_child_that_goes_on_with_the_tests_keeps_off_its_parents_databases(shop):
     outcome = shop.run(
         """
-        import os
+        import os, pytest
 
+        @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
         def test_that_forks(looks_as_made, tdd_database):
             child = os.fork()
             if child == 0:
