@@ -158,7 +158,7 @@ def test_without_psycopg_it_is_told_how_to_get_it(project):
     project.conftest("import sys; sys.modules['psycopg'] = None")
     outcome = project.run(
         """
-        import pytest
+        import asyncpg, pytest
         from dataflow.testing.errors import MissingLibrary
 
         def test_plain(tdd_psycopg): pass
@@ -166,8 +166,14 @@ def test_without_psycopg_it_is_told_how_to_get_it(project):
         async def test_asynchronous(tdd_test_context):
             with pytest.raises(MissingLibrary, match="psycopg cannot be imported"):
                 await tdd_test_context.connect_psycopg()
+
+        async def test_beside_others(tdd_test_context, tdd_database_url):
+            other = await asyncpg.connect(tdd_database_url)
+            await other.execute("CREATE TABLE beside (id int)")
+            await other.close()
         """
-    ).assert_outcomes(passed=1, errors=1)
+    ).assert_outcomes(passed=2, errors=1)
+    outcome.assert_says("psycopg, which would read where, cannot be imported")
     outcome.assert_says("MissingLibrary: psycopg cannot be imported", 'pip install "dataflow-tdd[psycopg]"')
     outcome.assert_silent_about("Traceback")
 

@@ -170,8 +170,8 @@ def test_where_the_log_may_not_be_read_nothing_is_claimed(project, enter: Enter)
         """
     )
     outcome.assert_outcomes(passed=2).assert_says(
-        "isolation proven for 1 of 2 tests",
-        "not proven for 1: something was committed meanwhile, and where cannot be told:",
+        "of 2 tests: rolled back",
+        ": something was committed meanwhile, and where cannot be told: reading the log",
     )
 
 

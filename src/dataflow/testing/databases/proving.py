@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dataflow.testing.proof.horizon import Horizon, Window
     from dataflow.testing.proof.witness import Witness
 
+_WITHOUT_PSYCOPG = "something was committed meanwhile, and psycopg, which would read where, cannot be imported"
+
 
 class Proving:
     """Of one process.
@@ -48,13 +50,13 @@ class Proving:
         """What is committed inside is held against no test: whoever sets something up for several of them."""
         server = self._server()
         before: Horizon | None = None
-        with suppress(ServerError):  # then the test is judged by all of it
+        with suppress(ServerError, ImportError):  # then the test is judged by all of it
             before = self.horizon() if server is not None else None
         try:
             yield
         finally:
             if before is not None and server is not None:
-                with suppress(ServerError), self._one_at_a_time:
+                with suppress(ServerError, ImportError), self._one_at_a_time:
                     self._asked(server).excuse(before)
 
     def judge(self, window: Window, database: str | None = None) -> Verdict:
@@ -71,6 +73,8 @@ class Proving:
                 verdict = self._asked(server).judge(window, name)
             except ServerError as error:
                 return Verdict(error.what)
+            except ImportError:
+                return Verdict(_WITHOUT_PSYCOPG)
             escape = verdict.escape
             if escape is None or escape.put_back is not PutBack.STAYS:
                 return verdict
