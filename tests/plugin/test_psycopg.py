@@ -155,6 +155,7 @@ def test_another_schema_is_refused_as_for_asynchronous_tests(shop):
 
 def test_without_psycopg_it_is_told_how_to_get_it(project):
     project.ini(asyncio_mode="auto")
+    project.run("def test_that_starts_the_server(tdd_database_url): pass").assert_outcomes(passed=1)
     project.conftest("import sys; sys.modules['psycopg'] = None")
     outcome = project.run(
         """
