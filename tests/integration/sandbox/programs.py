@@ -154,19 +154,9 @@ FOUND = (
     _of(
         "CREATE TEMP TABLE tt (a int)", "BEGIN READ ONLY", "INSERT INTO tt VALUES (1)", "END", "SELECT * FROM tt"
     ),
-    _of(
-        "BEGIN",
-        "INSERT INTO child VALUES (1, 99, 1)",
-        "SET TRANSACTION READ ONLY",
-        "COMMIT",
-        "SELECT count(*) FROM child",
-    ),
-    _of(
-        "BEGIN",
-        "INSERT INTO child VALUES (2, 1, 2)",
-        "SET TRANSACTION READ ONLY",
-        "COMMIT",
-        "SELECT count(*) FROM child",
+    *(
+        _of("BEGIN", insert, "SET TRANSACTION READ ONLY", "COMMIT", "SELECT count(*) FROM child")
+        for insert in ("INSERT INTO child VALUES (1, 99, 1)", "INSERT INTO child VALUES (2, 1, 2)")
     ),
     _of(
         "BEGIN READ ONLY", "SET work_mem = '2MB'", "COMMIT AND CHAIN", "SHOW work_mem", "DELETE FROM child", "END"

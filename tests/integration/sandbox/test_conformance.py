@@ -6,24 +6,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
-import hypothesis
 import psycopg
 import pytest
 from tests.integration.sandbox import calls, programs
 from tests.integration.sandbox.conftest import SEEDS, Box
 from tests.integration.sandbox.either import got, without_loop
+from tests.integration.sandbox.generated import check_each
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.runtime import Runtime
-
-PROGRAMS = int(os.environ.get("CONFORMANCE_PROGRAMS", "200"))
-SEED = os.environ.get("CONFORMANCE_SEED")
 
 Outcome = tuple[list[Any], list[Any]]
 # Runs what is done with a connection, and tells what was seen and which rows there are then.
@@ -50,15 +46,6 @@ def _compare(
 ) -> None:
     """:param found: programs that once differed."""
 
-    @hypothesis.settings(
-        max_examples=PROGRAMS,
-        deadline=None,
-        derandomize=SEED is None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        print_blob=False,
-    )
-    @hypothesis.given(strategy)
     def check(program: Any) -> None:
         tries = 6 if calls.depends_on_time(program) else 1
         for _ in range(tries):
@@ -72,9 +59,7 @@ def _compare(
             return
         assert inside == plain
 
-    for program in found:
-        check = hypothesis.example(program)(check)
-    (hypothesis.seed(int(SEED))(check) if SEED is not None else check)()
+    check_each(strategy, check, found)
 
 
 async def _outcome(connect: Callable[..., Any], work: Callable[[Any], Any]) -> Outcome:

@@ -8,12 +8,11 @@ from contextlib import closing
 from typing import Any
 
 import asyncpg
-import hypothesis
 import psycopg
 import pytest
 from tests.integration.sandbox import asyncpg_calls
 from tests.integration.sandbox.conftest import SEEDS
-from tests.integration.sandbox.test_conformance import PROGRAMS, SEED
+from tests.integration.sandbox.generated import check_each
 
 from dataflow.testing.dsn import Dsn
 from dataflow.testing.isolation.context import TDDTestContext
@@ -70,24 +69,13 @@ def test_code_with_asyncpg_sees_no_difference(dsn: Dsn, name: str) -> None:
 
     with asyncio.Runner() as runner, closing(psycopg.connect(dsn.url(), autocommit=True)) as admin:
 
-        @hypothesis.settings(
-            max_examples=PROGRAMS,
-            deadline=None,
-            derandomize=SEED is None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            print_blob=False,
-        )
-        @hypothesis.given(asyncpg_calls.programs)
         def check(program: Any) -> None:
             plain = runner.run(plainly(program))
             admin.execute("DROP TABLE IF EXISTS made")
             admin.execute(SEEDS)
             assert runner.run(sandboxed(program)) == plain
 
-        for program in asyncpg_calls.FOUND:
-            check = hypothesis.example(program)(check)
-        (hypothesis.seed(int(SEED))(check) if SEED is not None else check)()
+        check_each(asyncpg_calls.programs, check, asyncpg_calls.FOUND)
         runner.run(runtime.close())
 
 

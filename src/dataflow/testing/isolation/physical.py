@@ -97,10 +97,10 @@ class PhysicalConnection(CancelsItsOwn):
         """
         relay, session = self.relay, self.session
         assert relay is not None, "it has a session"
-        if session.abandoned and not session.free:
+        if session.abandoned:
             relay.cancel()
         until = monotonic() + SETTLE_S
-        while relay.cancels or (session.abandoned and not session.free):
+        while relay.cancels or session.abandoned:
             if monotonic() > until:
                 self.terminate()
                 raise TimeoutError

@@ -115,14 +115,13 @@ class Relay(asyncio.Protocol):
 
     def cancel(self) -> asyncio.Task[None]:
         """Have the server cancel what is under way."""
-        self._count(1)
         asks = _ask_to_cancel(self.real.get_extra_info("socket"), self.greeting)
         task = asyncio.get_running_loop().create_task(asks)
-        task.add_done_callback(lambda _over: self._count(-1))
+        self.told_later(task)
         return task
 
     def told_later(self, told: asyncio.Future[None]) -> None:
-        """Somebody else has the server cancel something."""
+        """Somebody has the server cancel something. :param told: done when the server knows."""
         self._count(1)
         told.add_done_callback(lambda _told: self._count(-1))
 

@@ -92,7 +92,7 @@ class Session:
     @property
     def abandoned(self) -> bool:
         """What is under way is nobody's any more."""
-        return self._exchange is not None and self._exchange.driver not in self._drivers
+        return not self.free and self._exchange is not None and self._exchange.driver not in self._drivers
 
     @property
     def busy(self) -> bool:

@@ -70,10 +70,8 @@ def ready(status: bytes) -> bytes:
 
 def first(stream: bytearray) -> bytes | None:
     """The first message of a stream, taken out of it, if all of it is there."""
-    if len(stream) < _HEAD:
-        return None
-    end = 1 + _INT.unpack_from(stream, 1)[0]
-    if end > len(stream):
+    end = end_of(stream, 0)
+    if not end:
         return None
     found = bytes(stream[:end])
     del stream[:end]
