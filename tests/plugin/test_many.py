@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 # Every hundredth test looks at the server and at this process; the others are empty.
@@ -50,4 +52,7 @@ def test_two_thousand_tests_leave_backends_descriptors_and_memory_as_they_were(p
     if loops == "session":
         project.session_loops()
     outcome = project.run(TESTS, "-q", "--tb=short", "-p", "no:timeout", warnings_are_errors=False, limit_s=200)
-    outcome.assert_outcomes(passed=2002).assert_says("of 2001 tests: rolled back")
+    outcome.assert_outcomes(passed=2002)
+    proven = re.search(r"isolation +proven for (\d+) of 2001 tests: rolled back", outcome.text)
+    assert proven is not None
+    assert int(proven[1]) >= 1_990, "of some, what neighbours on the server committed cannot be told"
