@@ -19,7 +19,7 @@ def recorder():
 
 
 def query(recorder: Recorder, sql: str) -> None:
-    recorder.sent(wire.message(b"Q", sql.encode() + b"\0"), {}, 1)
+    recorder.sent(b"Q", wire.message(b"Q", sql.encode() + b"\0"), {}, 1)
     recorder.answered()
 
 
@@ -28,8 +28,8 @@ def given(recorder: Recorder, type_: int, value: bytes) -> str:
     parse = b"s\0SELECT $1\0" + struct.pack("!hI", 1, type_)
     prepared = {b"s": Prepared(wire.message(b"P", parse))}
     bind = b"\0s\0" + struct.pack("!hhhi", 1, 1, 1, len(value)) + value + b"\0\0"
-    recorder.sent(wire.message(b"B", bind), prepared, 1)
-    recorder.sent(wire.message(b"E", b"\0" + struct.pack("!i", 0)), prepared, 1)
+    recorder.sent(b"B", wire.message(b"B", bind), prepared, 1)
+    recorder.sent(b"E", wire.message(b"E", b"\0" + struct.pack("!i", 0)), prepared, 1)
     (shown,) = recorder.statements[-1].parameters
     return shown
 

@@ -106,9 +106,10 @@ class Line:
 
         :raises psycopg.Error: what the server said.
         """
-        answer = Answer(lambda: None)
-        self.do(self.session.ask, sql, answer)
-        self._carry_until(lambda: not answer.ready)
+        answer = Answer(_nothing)
+        self.do(self._ask, sql, answer)
+        while answer.ready:
+            self.wait(self._own, None, TICK_S)
         if answer.error is not None:
             raise psycopg.errors.lookup(answer.error["C"])(answer.error["M"])
         return answer.rows
@@ -135,7 +136,8 @@ class Line:
         """Nothing is under way any more; what is, is cancelled."""
         if self.session.busy:
             self.do(self._cancel_at_server)
-            self._carry_until(lambda: not self.session.busy)
+        while self.session.busy:
+            self.wait(self._own, None, TICK_S)
 
     def close(self) -> None:
         self._server.close()
@@ -174,10 +176,9 @@ class Line:
         """What is under way for that one, and nobody else's."""
         self.do(self._cancel, end)
 
-    def _carry_until(self, over: Callable[[], bool]) -> None:
-        self.do(self._flush)
-        while not over():
-            self.wait(self._own, None, TICK_S)
+    def _ask(self, sql: str, answer: Answer) -> None:
+        self.session.ask(sql, answer)
+        self._flush()
 
     def _hear_server(self) -> None:
         self._flush()
@@ -231,6 +232,10 @@ class Line:
             send_most(self._server, self._to_server)
 
 
+def _nothing() -> None:
+    """Whoever asked looks at the answer."""
+
+
 class Sockets:
     """What one thread waits for."""
 
@@ -249,7 +254,8 @@ class Sockets:
             self._poll.register(self._server, select.POLLIN | select.POLLOUT if writes else select.POLLIN)
             self._writes = writes
         found = self._poll.poll(seconds * 1e3)
-        return any(fd == self._server for fd, _ in found), bool(found)
+        heard = found and (found[0][0] == self._server or found[-1][0] == self._server)  # they are two at most
+        return bool(heard), bool(found)
 
 
 def _entered(dsn: Dsn) -> psycopg.Connection:

@@ -167,11 +167,10 @@ class Relay(asyncio.Protocol):
 
     def _listen(self, data: bytes) -> None:
         """Keep what the server says between letting us in and being ready."""
-        self._heard += data
-        for kind, message in wire.cut(self._heard):
+        for message in wire.taken(self._heard, data):
             if self.greeting or message == _AUTHENTICATED:
                 self.greeting += message
-            if kind == _READY:
+            if message[0] == _READY:
                 self._take(Session(self.real.write))
 
     def _take(self, session: Session) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataflow.testing.sandbox import wire
 
 _READY, _ROW, _ERROR = b"ZDE"
+_OUTSIDE = ord("I")
 _GONE = {"S": "FATAL", "C": "08006", "M": "the connection was closed"}
 
 
@@ -35,7 +36,7 @@ class Answer:
                 self.error = wire.fields(stream[position:end])
             elif kind == _READY:
                 self.ready -= 1
-                self.outside = stream[end - 1 : end] == b"I"
+                self.outside = stream[end - 1] == _OUTSIDE
             position = end
         del stream[:position]
         if not self.ready:

@@ -27,19 +27,20 @@ class Client:
 
     def feed(self, data: bytes | memoryview) -> None:
         """What the driver sends."""
-        self._driver.incoming += data
-        if self._driver.skipping:
-            skip(self._driver)
+        driver = self._driver
+        driver.messages += wire.taken(driver.incoming, data)
+        if driver.skipping:
+            skip(driver)
         self._session.work()
 
     @property
     def waits(self) -> bool:
         """For its turn: others are at work."""
-        return bool(self._driver.incoming) and self._session.rival(self._driver) is not None
+        return bool(self._driver.messages) and self._session.rival(self._driver) is not None
 
     def waits_for(self, other: Client) -> bool:
         """It is that one's turn."""
-        return bool(self._driver.incoming) and self._session.rival(self._driver) is other._driver
+        return bool(self._driver.messages) and self._session.rival(self._driver) is other._driver
 
     @property
     def at_work(self) -> bool:

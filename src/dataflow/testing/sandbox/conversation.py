@@ -6,6 +6,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.recording import Prepared
@@ -32,8 +33,7 @@ class Mark(enum.Enum):
     FAILED = (UNDO,)
 
 
-@dataclass(slots=True)
-class Awaited:
+class Awaited(NamedTuple):
     """What the server will say next.
 
     :ivar ends: types of the messages that end it. :ivar shown: it goes to the driver, with `tag` in place of the
@@ -41,6 +41,7 @@ class Awaited:
     :ivar after: the state of the session then; :ivar broken: if there was an error instead.
     :ivar unnamed: there is an unnamed statement then. :ivar last: the exchange is over then.
     :ivar silent: and the driver is not told, since it did not end it.
+    :ivar exactly: all that is said if nothing is out of the ordinary, and nobody has to look at it.
     """
 
     ends: bytes
@@ -53,6 +54,7 @@ class Awaited:
     last: bool = False
     silent: bool = False
     unnamed: bool = False
+    exactly: bytes = b""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +62,7 @@ class Driver:
     """One who uses the session.
 
     :ivar deliver: is given what the server says to it. :ivar gone: is called when there is none.
-    :ivar incoming: what it sent, and was not forwarded yet.
+    :ivar incoming: a message that is not all there yet. :ivar messages: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
     :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
     :ivar number: which one it is, from 1. :ivar unnamed: the message that parsed its unnamed statement.
@@ -73,6 +75,7 @@ class Driver:
     gone: Callable[[], None] = lambda: None
     state: State = field(default_factory=State)
     incoming: bytearray = field(default_factory=bytearray)
+    messages: deque[bytes] = field(default_factory=deque)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
     skipping: bool = False
@@ -115,7 +118,18 @@ def nothing(*_said: bytes) -> None:
     """Nobody wants to be told."""
 
 
-_BEGINS = {mark: wire.query(";".join(mark.value)) for mark in Mark}
+def _begun(mark: Mark) -> Awaited:
+    """What is said when a transaction was begun."""
+    tags = (sql.partition(" ")[0].encode() for sql in mark.value)
+    return Awaited(b"Z", shown=False, exactly=b"".join(map(wire.complete, tags)) + wire.ready(b"T"))
+
+
+# What is awaited most often. The end of an exchange; of one of ours; of our Close, Parse and Bind.
+LAST = Awaited(b"Z", last=True)
+OURS_LAST = Awaited(b"Z", shown=False, last=True)
+_CLOSED, _PARSED, _BOUND = (Awaited(ends, shown=False) for ends in (b"3", b"1", b"2"))
+
+_BEGINS = {mark: (wire.query(";".join(mark.value)), _begun(mark)) for mark in Mark}
 _IDLE = State()
 
 
@@ -148,17 +162,25 @@ class Conversation:
         """Statements of ours between messages of a driver, whose unnamed statement stays."""
         for send in sends:
             # What an error left of an earlier one; it is no error if nothing was left.
-            self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
-            self.put(wire.close(b"S", _OURS), Awaited(b"3", shown=False))
-            self.put(wire.parse(_OURS, send.sql), Awaited(b"1", shown=False))
-            self.put(wire.bind(_OURS, _OURS), Awaited(b"2", shown=False))
+            self.put(wire.close(b"P", _OURS), _CLOSED)
+            self.put(wire.close(b"S", _OURS), _CLOSED)
+            self.put(wire.parse(_OURS, send.sql), _PARSED)
+            self.put(wire.bind(_OURS, _OURS), _BOUND)
             self.put(wire.execute(_OURS), awaited(send))
-            self.put(wire.close(b"P", _OURS), Awaited(b"3", shown=False))
+            self.put(wire.close(b"P", _OURS), _CLOSED)
 
     def begin(self) -> None:
         """Before the first statement of a transaction, apart from it."""
-        self.put(_BEGINS[self.mark], Awaited(b"Z", shown=False))
+        self.put(*_BEGINS[self.mark])
         self.mark, self.unnamed_of = Mark.USED, None
+
+    def without_ours(self, said: bytes) -> bytes:
+        """What the server says, behind that a transaction was begun."""
+        exactly = self.awaited[0].exactly if self.awaited else b""
+        if not exactly or not said.startswith(exactly):
+            return said
+        self.awaited.popleft()
+        return said[len(exactly) :]
 
     def before(self) -> list[Send]:
         """Before the first statement of a transaction."""
@@ -190,8 +212,8 @@ class Conversation:
 
 def skip(driver: Driver) -> None:
     """Drop what it sent up to the end of an exchange that was refused."""
-    while driver.skipping and (message := wire.first(driver.incoming)) is not None:
-        if message[:1] in ENDS:
+    while driver.skipping and driver.messages:
+        if driver.messages.popleft()[:1] in ENDS:
             driver.skipping = False
             driver.deliver(wire.ready(b"I"))
 

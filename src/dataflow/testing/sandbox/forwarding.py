@@ -5,49 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, Mark, awaited, joined
+from dataflow.testing.sandbox.conversation import (
+    LAST,
+    OURS_LAST,
+    Awaited,
+    Conversation,
+    Driver,
+    Exchange,
+    Mark,
+    awaited,
+    joined,
+)
 from dataflow.testing.sandbox.recording import Prepared, Recorder
 from dataflow.testing.sandbox.statements import Kind, Script, Statement, read
 from dataflow.testing.sandbox.steps import SAVEPOINT, UNDO, Send, Situation, steps
 
 _NAME = 5  # where the first name of a message stands, or what kind of thing it names
+_STATEMENT = ord("S")
 _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
+_BOUND, _DESCRIBED, _EXECUTED, _CLOSED = (Awaited(ends) for ends in (b"2", b"Tn", b"CsI", b"3"))
 
 
-def note(recorder: Recorder | None, exchange: Exchange, message: bytes) -> None:
+def note(recorder: Recorder | None, exchange: Exchange, kind: bytes, message: bytes) -> None:
     """What will be told of it."""
-    driver, kind, of = exchange.driver, message[:1], message[_NAME : _NAME + 1]
+    driver = exchange.driver
     if kind == b"P":
-        exchange.parsed = driver.texts[wire.names(message, 1)[0][0]] = Prepared(message)
-    elif kind == b"D" and of == b"S":
-        exchange.described.append(wire.names(message, 1, _NAME + 1)[0][0])
-    elif kind == b"C" and of == b"S":
-        driver.texts.pop(wire.names(message, 1, _NAME + 1)[0][0], None)
+        exchange.parsed = driver.texts[wire.name(message)] = Prepared(message)
+    elif kind == b"D" and message[_NAME] == _STATEMENT:
+        exchange.described.append(wire.name(message, _NAME + 1))
+    elif kind == b"C" and message[_NAME] == _STATEMENT:
+        driver.texts.pop(wire.name(message, _NAME + 1), None)
     elif recorder is not None:
-        recorder.sent(message, driver.texts, driver.number)
+        recorder.sent(kind, message, driver.texts, driver.number)
 
 
-def forward(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+def forward(talk: Conversation, exchange: Exchange, kind: bytes, message: bytes) -> None:
     """One message of an exchange."""
-    kind = message[:1]
     if kind == b"Q":
         query(talk, exchange, message)
     elif kind == b"S":
         sync(talk, exchange)
     elif not exchange.refused and not exchange.failed:  # the server would skip it as well
         if kind not in _FREE:
-            _in_a_transaction(talk, exchange, message)
+            _in_a_transaction(talk, exchange)
         _HANDLERS.get(kind, _other)(talk, exchange, message)
 
 
-def _in_a_transaction(talk: Conversation, exchange: Exchange, message: bytes) -> None:
+def _in_a_transaction(talk: Conversation, exchange: Exchange) -> None:
     """That of the driver, or one of ours, also behind one that the driver ends in the same exchange."""
-    first, exchange.begun = not exchange.begun, True
-    if exchange.planned.explicit:
-        return
-    if first:
-        talk.begin()
-    elif talk.mark is Mark.NONE:
+    if not exchange.begun:
+        exchange.begun = True
+        if not exchange.planned.explicit:
+            talk.begin()
+    elif talk.mark is Mark.NONE and not exchange.planned.explicit:
         talk.inject(talk.before())
 
 
@@ -76,7 +86,7 @@ def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if script.copies:
         exchange.later = behind
     elif behind:
-        talk.put(joined(behind), Awaited(b"Z", shown=False, last=True))
+        talk.put(joined(behind), OURS_LAST)
 
 
 def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
@@ -92,11 +102,11 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
     behind = talk.behind(exchange.planned)
     talk.awaited.extend(map(awaited, sends))
     if behind and talk.awaited[-1].shown:
-        talk.awaited[-1].held = True
+        talk.awaited[-1] = talk.awaited[-1]._replace(held=True)
     talk.awaited.extend(map(awaited, behind))
     sends += behind
     exchange.moves = tuple(_moves(sends))
-    talk.put(joined(sends), Awaited(b"Z", last=True))
+    talk.put(joined(sends), LAST)
 
 
 def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alone: bool) -> Sequence[Send]:
@@ -134,30 +144,34 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 
 def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    (portal, name), _ = wire.names(message, 2)
+    portal = wire.name(message)
+    name = wire.name(message, _NAME + len(portal) + 1)
     driver = exchange.driver
-    driver.portals.pop(portal, None)
+    if driver.portals:
+        driver.portals.pop(portal, None)
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
     if not name:
         _with_unnamed(talk, driver)
-    # Portals keep their names, by which statements may call them (MOVE, FETCH); asyncpg never gives one twice.
-    talk.put(wire.renamed(message, _NAME + len(portal) + 1, driver.prefix), Awaited(b"2"))
+    if driver.prefix:
+        # Portals keep their names, by which statements call them (MOVE, FETCH); asyncpg never gives one twice.
+        message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
+    talk.put(message, _BOUND)
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if message[_NAME:] == b"S\0":
         _with_unnamed(talk, exchange.driver)
-    talk.put(_renamed(exchange, message), Awaited(b"Tn"))
+    talk.put(_renamed(exchange, message), _DESCRIBED)
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    (portal,), _ = wire.names(message, 1)
-    statement = exchange.driver.portals.get(portal)
+    portals = exchange.driver.portals
+    statement = portals.get(wire.name(message)) if portals else None
     if statement is None:
         exchange.executed = True
-        talk.put(message, Awaited(b"CsI"))
+        talk.put(message, _EXECUTED)
         return
     alone, exchange.executed = not exchange.executed, True
     for send in _steps(talk, exchange, statement, alone=alone):
@@ -169,21 +183,21 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
-    (name,), _ = wire.names(message, 1, _NAME + 1)
-    if message[5:6] == b"S":
+    name = wire.name(message, _NAME + 1)
+    if message[_NAME] == _STATEMENT:
         driver.statements.pop(name, None)
         driver.prepared.discard(driver.prefix + name)
         if not name:
             driver.unnamed = b""
     else:
         driver.portals.pop(name, None)
-    talk.put(_renamed(exchange, message), Awaited(b"3"))
+    talk.put(_renamed(exchange, message), _CLOSED)
 
 
 def _renamed(exchange: Exchange, message: bytes) -> bytes:
     """What names a statement, or a portal."""
-    is_statement = message[_NAME : _NAME + 1] == b"S"
-    return wire.renamed(message, _NAME + 1, exchange.driver.prefix) if is_statement else message
+    named = message[_NAME] == _STATEMENT
+    return wire.renamed(message, _NAME + 1, exchange.driver.prefix) if named else message
 
 
 def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -193,14 +207,14 @@ def _flush(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 def _other(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     """A function call, which ends by itself, or what we do not know."""
     exchange.ended = True
-    talk.put(message, Awaited(b"Z", last=True))
+    talk.put(message, LAST)
 
 
 def sync(talk: Conversation, exchange: Exchange) -> None:
     exchange.ended = True
     if exchange.begun and not exchange.refused and not exchange.failed and not exchange.copies:
         talk.inject(talk.behind(exchange.planned))
-    talk.put(wire.SYNC, Awaited(b"Z", last=True))
+    talk.put(wire.SYNC, LAST)
 
 
 def _moves(sends: Iterable[Send]) -> Iterator[wire.Move]:

@@ -169,9 +169,8 @@ class Recorder:
         self.total = 0
         self.counts: dict[tuple[str, bytes], int] = {}  # a Counter would take 2 µs of each test
 
-    def sent(self, message: bytes, prepared: dict[bytes, Prepared], connection: int) -> None:
-        """By the driver of that number."""
-        kind = message[:1]
+    def sent(self, kind: bytes, message: bytes, prepared: dict[bytes, Prepared], connection: int) -> None:
+        """By the driver of that number. :param prepared: what it has, by name."""
         if kind == b"Q":
             self._add(message[5:-1][:MOST_TEXT], None, connection)
         elif kind == b"B":
@@ -203,12 +202,13 @@ class Recorder:
 
     def _bind(self, message: bytes, prepared: dict[bytes, Prepared]) -> None:
         """:param prepared: by the driver, by name."""
-        (portal, name), _ = wire.names(message, 2)
+        portal = wire.name(message)
+        name = wire.name(message, len(portal) + 6)
         if (found := prepared.get(name)) is not None and len(self._bound) < MOST_KEPT:
             self._bound[portal] = found, message
 
     def _execute(self, message: bytes, connection: int) -> None:
-        (portal,), _ = wire.names(message, 1)
+        portal = wire.name(message)
         # A cursor executes its portal again for more rows.
         prepared, bind = self._bound.pop(portal, (None, b""))
         if prepared is None:

@@ -14,6 +14,8 @@ from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
     ENDS,
+    LAST,
+    OURS_LAST,
     Awaited,
     Conversation,
     Driver,
@@ -191,9 +193,7 @@ class Session:
         if self._question is not None and not self.busy:
             self._ask(*self._question)
         while (driver := self._next()) is not None:
-            message = wire.first(driver.incoming)
-            assert message is not None, "it was looked at"
-            self._forward(driver, message)
+            self._forward(driver)
         if self._talk.out:
             data, self._talk.out = b"".join(self._talk.out), []
             self._send(data)
@@ -203,7 +203,7 @@ class Session:
         exchange = self._exchange
         if exchange is not None:
             may = not exchange.ended or exchange.copying
-            if may and wire.has_one(exchange.driver.incoming):
+            if may and exchange.driver.messages:
                 return exchange.driver
             self._let_others(exchange)
             return None
@@ -212,14 +212,14 @@ class Session:
         first: Driver | None = None
         for driver in self._drivers:
             if driver.state.explicit:
-                return driver if wire.has_one(driver.incoming) else None
-            if first is None and wire.has_one(driver.incoming):
+                return driver if driver.messages else None
+            if first is None and driver.messages:
                 first = driver
         return first
 
     def _let_others(self, exchange: Exchange) -> None:
         """A driver may leave it open what it does with a statement that it has prepared. Others need not wait."""
-        others = any(driver.incoming for driver in self._drivers if driver is not exchange.driver)
+        others = any(driver.messages for driver in self._drivers if driver is not exchange.driver)
         if others and self._idle(exchange):
             self._close(exchange)
 
@@ -230,43 +230,58 @@ class Session:
         exchange.ended = exchange.closing = True
         self._talk.put(wire.SYNC, Awaited(b"Z", last=True, silent=True))
 
-    def _forward(self, driver: Driver, message: bytes) -> None:
-        kind = message[:1]
-        if kind == b"X":
-            self.left(driver)
-        elif kind in _COPY_DATA:
-            self._talk.put(message)
-        else:
-            exchange = self._exchange
+    def _forward(self, driver: Driver) -> None:
+        """What it has sent, up to the end of an exchange."""
+        exchange, messages = self._exchange, driver.messages
+        while messages:
+            message = messages.popleft()
+            kind = message[:1]
+            if kind == b"X":
+                self.left(driver)
+                return
+            if kind in _COPY_DATA:
+                self._talk.put(message)
+                continue
             if exchange is None:
-                self.used = True
-                exchange = self._exchange = Exchange(driver, driver.state if self.isolated else _AS_IT_IS)
-                if not self.isolated:
-                    self._talk.awaited.append(Awaited(b"Z", last=True))
-            note(self.recorder, exchange, message)
+                exchange = self._begun(driver)
+            note(self.recorder, exchange, kind, message)
             if exchange.planned is not _AS_IT_IS:
-                forward(self._talk, exchange, message)
+                forward(self._talk, exchange, kind, message)
             else:
                 exchange.ended = kind in ENDS
                 self._talk.put(message)
+            if exchange.ended and not exchange.copying:
+                return
+
+    def _begun(self, driver: Driver) -> Exchange:
+        self.used = True
+        isolated = self.isolated
+        exchange = self._exchange = Exchange(driver, driver.state if isolated else _AS_IT_IS)
+        if not isolated:
+            self._talk.awaited.append(LAST)
+        return exchange
 
     # What the server says
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: bytes) -> None:
         """What the server says."""
-        self._incoming += data
-        if self._asked is not None and not self._answered(self._asked):
-            return
+        if self._asked is not None:
+            self._incoming += data
+            if not self._answered(self._asked):
+                return
+            data = b""
+        elif not self._incoming:
+            data = self._talk.without_ours(data)
         said: list[bytes] = []
         speaker: Driver | None = None
-        for kind, message in wire.cut(self._incoming, rows_together=True):
+        for message in wire.taken(self._incoming, data, rows_together=True):
             exchange = self._exchange
             if exchange is None or not self._talk.awaited:
                 self._unasked(message)
                 continue
             if speaker is not exchange.driver:
                 speaker = _delivered(speaker, said, exchange.driver)
-            self._heard(exchange, kind, message, said)
+            self._heard(exchange, message[0], message, said)
         _delivered(speaker, said, None)
         self.work()
 
@@ -295,7 +310,7 @@ class Session:
     def _ready(self, exchange: Exchange, awaited: Awaited, message: bytes, said: list[bytes]) -> None:
         if not awaited.last:
             if awaited.held and exchange.later:
-                self._talk.put(joined(exchange.later), Awaited(b"Z", shown=False, last=True))
+                self._talk.put(joined(exchange.later), OURS_LAST)
                 self._talk.unnamed_of = None
                 exchange.later = []
             return

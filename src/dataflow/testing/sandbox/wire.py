@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _INT = struct.Struct("!I")
+_length = _INT.unpack_from
 _SIGNED = struct.Struct("!i")
 _ROWS = b"Dd"
 _BACKEND_KEY = ord("K")
@@ -54,8 +55,7 @@ def close(what: bytes, name: bytes) -> bytes:
 
 def cancel_request(greeting: bytes) -> bytes:
     """Cancels what is under way in the session that was greeted like that."""
-    said = bytearray(greeting)
-    key = next(each[_HEAD:] for kind, each in cut(said) if kind == _BACKEND_KEY)
+    key = next(each[_HEAD:] for each in taken(bytearray(), greeting) if each[0] == _BACKEND_KEY)
     return _INT.pack(len(key) + 8) + _INT.pack(_CANCEL) + key
 
 
@@ -68,57 +68,55 @@ def ready(status: bytes) -> bytes:
     return message(b"Z", status)
 
 
-def first(stream: bytearray) -> bytes | None:
-    """The first message of a stream, taken out of it, if all of it is there."""
-    end = end_of(stream, 0)
-    if not end:
-        return None
-    found = bytes(stream[:end])
-    del stream[:end]
-    return found
-
-
-def has_one(stream: bytearray) -> bool:
-    """Whether all of a message is there."""
-    return len(stream) >= _HEAD and len(stream) > _INT.unpack_from(stream, 1)[0]
-
-
-def cut(stream: bytearray, *, rows_together: bool = False) -> Iterator[tuple[int, bytes]]:
-    """The whole messages at the beginning of a stream, with their types; what is left stays in it.
+def taken(stream: bytearray, more: bytes | memoryview = b"", *, rows_together: bool = False) -> list[bytes]:
+    """The whole messages of a stream, behind which more has come; what is left stays in it.
 
     :param rows_together: rows that follow one another, or data of a COPY, come as if they were one message.
     """
-    position = 0
-    try:
-        while len(stream) - position >= _HEAD:
-            end = position + 1 + _INT.unpack_from(stream, position + 1)[0]
-            if end > len(stream):
-                break
-            kind = stream[position]
-            if rows_together and kind in _ROWS:
-                end = _end_of_run(stream, end, kind)
-            yield kind, bytes(stream[position:end])
-            position = end
-    finally:
-        del stream[:position]
+    if stream:
+        stream += more
+        if not end_of(stream, 0):  # of a long one, of which each piece is looked at once
+            return []
+        said = bytes(stream)
+        stream.clear()
+    else:
+        said = bytes(more)
+    found = []
+    position, size = 0, len(said)
+    while size - position >= _HEAD:
+        end = position + 1 + _length(said, position + 1)[0]
+        if end > size:
+            break
+        if rows_together and said[position] in _ROWS:
+            end = _end_of_run(said, end, said[position])
+        found.append(said[position:end])
+        position = end
+    if position < size:
+        stream += said[position:]
+    return found
 
 
 def end_of(stream: bytearray, start: int) -> int:
     """Where the message that begins there ends; 0: not all of it is there."""
     if len(stream) - start < _HEAD:
         return 0
-    end: int = start + 1 + _INT.unpack_from(stream, start + 1)[0]
+    end: int = start + 1 + _length(stream, start + 1)[0]
     return end if end <= len(stream) else 0
 
 
-def _end_of_run(stream: bytearray, end: int, kind: int) -> int:
+def _end_of_run(stream: bytes, end: int, kind: int) -> int:
     size = len(stream)
     while size - end >= _HEAD and stream[end] == kind:
-        following = end + 1 + _INT.unpack_from(stream, end + 1)[0]
+        following = end + 1 + _length(stream, end + 1)[0]
         if following > size:
             break
         end = following
     return end
+
+
+def name(said: bytes, start: int = _HEAD) -> bytes:
+    """The string of a message that begins there, and has a zero at its end."""
+    return said[start : said.index(0, start)]
 
 
 def names(body: bytes, count: int, start: int = _HEAD) -> tuple[list[bytes], int]:
