@@ -200,6 +200,11 @@ class Recorder:
             self._pending.clear()
         self._error = None
 
+    def executed(self, prepared: Prepared, bind: bytes, connection: int) -> None:
+        """A statement, once. :param bind: the message that has its parameters."""
+        self._add(prepared.text, Given(bind, prepared.types), connection)
+        self._repeats = True
+
     def _bind(self, message: bytes, prepared: dict[bytes, Prepared]) -> None:
         """:param prepared: by the driver, by name."""
         portal = wire.name(message)

@@ -27,6 +27,7 @@ from dataflow.testing.sandbox.conversation import (
 )
 from dataflow.testing.sandbox.forwarding import forward, note, sync
 from dataflow.testing.sandbox.hearing import failed, heard
+from dataflow.testing.sandbox.ordinary import ordinary
 from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
 
@@ -234,16 +235,19 @@ class Session:
         """What it has sent, up to the end of an exchange."""
         exchange, messages = self._exchange, driver.messages
         while messages:
-            message = messages.popleft()
-            kind = message[:1]
+            kind = messages[0][:1]
             if kind == b"X":
+                messages.popleft()
                 self.left(driver)
                 return
             if kind in _COPY_DATA:
-                self._talk.put(message)
+                self._talk.put(messages.popleft())
                 continue
             if exchange is None:
-                exchange = self._begun(driver)
+                exchange = self._exchange = self._begun(driver)
+                if exchange.ended:
+                    return
+            message = messages.popleft()
             note(self.recorder, exchange, kind, message)
             if exchange.planned is not _AS_IT_IS:
                 forward(self._talk, exchange, kind, message)
@@ -255,11 +259,10 @@ class Session:
 
     def _begun(self, driver: Driver) -> Exchange:
         self.used = True
-        isolated = self.isolated
-        exchange = self._exchange = Exchange(driver, driver.state if isolated else _AS_IT_IS)
-        if not isolated:
-            self._talk.awaited.append(LAST)
-        return exchange
+        if self.isolated:
+            return ordinary(self._talk, driver, self.recorder) or Exchange(driver, driver.state)
+        self._talk.awaited.append(LAST)
+        return Exchange(driver, _AS_IT_IS)
 
     # What the server says
 
