@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 _INT = struct.Struct("!I")
 _length = _INT.unpack_from
+_head = struct.Struct("!BI").unpack_from
 _SIGNED = struct.Struct("!i")
 _ROWS = b"Dd"
 _BACKEND_KEY = ord("K")
@@ -104,14 +105,17 @@ def end_of(stream: bytearray, start: int) -> int:
     return end if end <= len(stream) else 0
 
 
-def _end_of_run(stream: bytes, end: int, kind: int) -> int:
-    size = len(stream)
-    while size - end >= _HEAD and stream[end] == kind:
-        following = end + 1 + _length(stream, end + 1)[0]
-        if following > size:
-            break
-        end = following
-    return end
+def _end_of_run(said: bytes, end: int, kind: int) -> int:
+    size = len(said)
+    try:
+        while True:
+            found, length = _head(said, end)
+            following = end + 1 + length
+            if found != kind or following > size:
+                return end
+            end = following
+    except struct.error:  # not even a head is left
+        return end
 
 
 def name(said: bytes, start: int = _HEAD) -> bytes:
