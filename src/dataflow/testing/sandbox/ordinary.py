@@ -22,7 +22,7 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
         return None
     name = wire.name(bind, _NAME + 1)
     prepared = driver.texts.get(name) if name and name not in driver.statements else None
-    if prepared is None or driver.portals or talk.behind(driver.state):
+    if prepared is None or talk.behind(driver.state):
         return None
     if not driver.state.explicit:
         talk.begin()
@@ -32,6 +32,7 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
     talk.out += messages
     talk.awaited += answers
     messages.clear()
+    driver.portals.pop(b"", None)
     return Exchange(driver, driver.state, begun=True, ended=True, bound=True, executed=True)
 
 

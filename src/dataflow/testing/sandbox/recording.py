@@ -201,7 +201,8 @@ class Recorder:
         self._error = None
 
     def executed(self, prepared: Prepared, bind: bytes, connection: int) -> None:
-        """A statement, once. :param bind: the message that has its parameters."""
+        """A statement, once, by the unnamed portal. :param bind: the message that has its parameters."""
+        self._bound.pop(b"", None)
         self._add(prepared.text, Given(bind, prepared.types), connection)
         self._repeats = True
 
