@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from hypothesis import strategies
+from psycopg.pq import PipelineStatus
 from tests.integration.sandbox.either import entered, got
 
 _STATEMENTS = (
@@ -155,11 +156,16 @@ async def _undone(connection: Any, calls: Any, seen: list[Any]) -> Any:
             await _do(connection, call, seen)
 
 
-async def _pipeline(connection: Any, statements: Any, _seen: list[Any]) -> Any:
-    async with entered(connection.pipeline()) as pipeline:
-        cursors = [await got(connection.execute(*statement)) for statement in statements]
-        await got(pipeline.sync())
-        return [await got(each.fetchall()) if each.description else None for each in cursors]
+async def _pipeline(connection: Any, statements: Any, seen: list[Any]) -> Any:
+    try:
+        async with entered(connection.pipeline()) as pipeline:
+            cursors = [await got(connection.execute(*statement)) for statement in statements]
+            await got(pipeline.sync())
+            return [await got(each.fetchall()) if each.description else None for each in cursors]
+    finally:
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:  # whatever is done then waits for ever
+            seen.append(FAILED)
+            await got(connection.close())
 
 
 async def _method(connection: Any, name: str, arguments: Any) -> Any:
