@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import asyncpg
 import pytest
 
-from dataflow.testing.errors import PoolExhausted, StaleContext
+from dataflow.testing.errors import PoolExhausted, StaleContext, WrongEventLoop
 from dataflow.testing.isolation.committing import connect_committing, disconnect_committing
 from dataflow.testing.lease.lease import DatabaseLease
 from dataflow.testing.sandbox.recording import Recorder
@@ -42,6 +44,64 @@ async def test_a_pool_is_in_the_transaction_of_the_test(tdd):
         assert tdd.ask("SELECT id FROM item") == []
         assert tdd.backends() == 1
     assert tdd.ask("SELECT id FROM item") == []
+
+
+class Counting(asyncpg.Connection):
+    async def count(self):
+        return await self.fetchval(COUNT)
+
+
+@pytest.mark.parametrize("kind", [asyncpg.Connection, Counting])
+async def test_a_pool_of_ones_own_may_have_connections_of_the_test(tdd, kind):
+    where = "postgresql://elsewhere.invalid/production"
+    async with tdd.test_context("its own pool") as context:
+        async with asyncpg.create_pool(where, connection_class=kind, connect=context.connect) as pool:
+            await pool.execute("INSERT INTO item VALUES (1)")
+            async with pool.acquire() as one:
+                assert kind is asyncpg.Connection or await one.count() == 1
+                with pytest.raises(TimeoutError):
+                    await one.execute("SELECT pg_sleep(60)", timeout=0.1)
+        assert await context.connection.fetchval(COUNT) == 1
+    assert tdd.ask("SELECT id FROM item") == []
+
+
+def in_a_thread(work):
+    """Its result; the loop that runs here stands still meanwhile."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result(timeout=20)
+
+
+async def test_another_loop_is_told_so_and_waits_for_nothing(tdd):
+    async with tdd.test_context("loops") as context:
+        one, used = await context.connect(), await context.connect_psycopg()
+        pool, with_psycopg = context.pool, context.psycopg_pool
+        ways = [
+            lambda: pool.fetchval(COUNT),
+            lambda: pool.acquire(),
+            lambda: context.connect(),
+            lambda: one.fetchval(COUNT),
+            lambda: one.prepare(COUNT),
+            lambda: context.connect_psycopg(),
+            lambda: used.execute(COUNT),
+            lambda: with_psycopg.getconn(),
+        ]
+
+        async def awaited(way):
+            await way()
+
+        for way in ways:
+            with pytest.raises(WrongEventLoop, match=r"AsyncClient|in which it is used"):
+                in_a_thread(partial(asyncio.run, awaited(way)))
+        assert await pool.fetchval(COUNT) == await one.fetchval(COUNT) == 0
+
+
+async def test_a_thread_may_pass_a_pool_on_to_the_loop_of_the_test(tdd):
+    async with tdd.test_context("passes on") as context:
+        pool = in_a_thread(lambda: context.pool)
+        with_psycopg = in_a_thread(lambda: context.psycopg_pool)
+        assert await pool.fetchval(COUNT) == 0
+        async with with_psycopg.connection() as connection:
+            assert await (await connection.execute(COUNT)).fetchone() == (0,)
 
 
 async def test_tasks_take_turns(tdd):

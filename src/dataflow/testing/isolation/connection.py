@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from dataflow.testing.errors import ConnectionLost, StaleContext, StatementTimeout, WrongEventLoop
+from dataflow.testing.errors import ConnectionLost, StaleContext, StatementTimeout
 from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
-from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended
-from dataflow.testing.isolation.sharing import Sharing, sharing_of
+from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended, wrong_loop
+from dataflow.testing.isolation.sharing import Sharing, Terms, sharing_of
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog
 from dataflow.testing.sandbox.client import TURN_LIMIT_S
@@ -93,7 +93,7 @@ class TestConnection(_Connection):
         if self._sharing is not None:
             self._sharing.end()
         if physical.relay is not None:
-            physical.relay.wait_at_most(None)
+            physical.relay.wait_no_more()
         self._physical, self._retired = None, physical
         physical.handle = None
         physical.record(None)
@@ -128,11 +128,15 @@ class TestConnection(_Connection):
 
     @property
     def sharing(self) -> Sharing:
-        """Other connections: in the transaction of the test, or to the database that it has."""
-        physical = self._usable()
+        """Other connections: in the transaction of the test, or to the database that it has.
+
+        Also for a thread, which may pass them on to the loop of the test.
+        """
+        physical = self._open()
         if self._sharing is None:
-            limit_s = min(self._limit / 2, TURN_LIMIT_S)
-            self._sharing = sharing_of(physical, self._context.database, limit_s)
+            limit_s = self._context.timeout or self._limit
+            terms = Terms(self.test_id, self._loop, min(self._limit / 2, TURN_LIMIT_S), limit_s)
+            self._sharing = sharing_of(physical, self._context.database, terms)
         return self._sharing
 
     @property
@@ -295,16 +299,15 @@ class TestConnection(_Connection):
     def _usable(self) -> PhysicalConnection:
         physical = self._physical if self._physical is not None else self.physical
         if asyncio.get_running_loop() is not self._loop:
-            raise WrongEventLoop(
-                f"the connection of {self._context.test_id} was used in another event loop than its own",
-                cause="test and fixture run in loops of different scope",
-                remedy="give both the same loop_scope: @pytest.mark.asyncio(loop_scope=…) and "
-                "@pytest_asyncio.fixture(loop_scope=…)",
-                option="asyncio_default_test_loop_scope, asyncio_default_fixture_loop_scope",
-            )
+            raise wrong_loop(self.test_id)
         if physical.is_closed():
             raise lost(self.test_id, self.log)
         return physical
+
+    def _open(self) -> PhysicalConnection:
+        if self.physical.is_closed():
+            raise lost(self.test_id, self.log)
+        return self.physical
 
     def timed_out(self, query: str, started: float, given: float | None) -> StatementTimeout:
         """What to raise for a statement that ran past its limit. :param given: of the call itself, in seconds."""

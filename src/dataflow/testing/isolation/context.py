@@ -105,14 +105,16 @@ class TDDTestContext:
             "or use the fixture tdd_test_context",
         )
 
-    async def connect(self, **arguments: Any) -> asyncpg.Connection:
+    async def connect(self, dsn: object = None, **arguments: Any) -> asyncpg.Connection:
         """Another connection of asyncpg, in the transaction of the test; closed with the test at the latest.
 
         For code that wants one of its own, such as SQLAlchemy's ``create_async_engine("postgresql+asyncpg://",
         async_creator=context.connect)``. Connections of one test take turns. Of a test that is isolated by a
         database it is one to that.
 
-        :param arguments: for `asyncpg.connect`, besides the address.
+        :param arguments: for `asyncpg.connect`. Those of the address are overlooked, as `dsn` is, so that it may
+            stand in for that, also as ``asyncpg.create_pool(connect=context.connect)``.
+        :raises WrongEventLoop: another loop than that of the test runs here.
         """
         return await self.connection.sharing.connect(**arguments)
 

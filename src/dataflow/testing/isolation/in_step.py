@@ -38,6 +38,8 @@ class ThreadsEnd(End):
     def go_on(self, gen: Generator[Any, Any, T], tick_s: float, timeout: float | None) -> T:
         """Run a generator of psycopg."""
         self.inside = threading.get_ident()
+        limit_s = self._line.limit_s
+        until = self.begin(limit_s)
         running = steps(gen, self, timeout)
         try:
             if self.closed:
@@ -46,6 +48,7 @@ class ThreadsEnd(End):
             while True:
                 try:
                     self._wait(wanted, tick_s)
+                    self.check_limit(until, limit_s)
                 except BaseException as error:
                     wanted = running.throw(error)
                 else:

@@ -27,6 +27,7 @@ from psycopg.pq import Conninfo, PollingStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Ready, Wait
 
+from dataflow.testing.isolation.refusals import limit_reached
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.session import Session
 
@@ -146,6 +147,7 @@ def dressed(connection: Any, conninfo: str, arguments: Mapping[str, Any]) -> Non
 class End:
     """Our end of a connection of libpq.
 
+    :ivar told: why we have cancelled what was under way; empty: we have not.
     :ivar inside: it is in use. A generator of psycopg keeps a pointer to what `finish` frees, and so nobody
         finishes the connection under it.
     """
@@ -161,6 +163,29 @@ class End:
         self._poll = select.poll()
         self._polled = 0
         self.client = session.client(self.deliver, self.hang_up)
+        self._session = session
+        self.told = ""
+
+    def begin(self, limit_s: float) -> float:
+        """Something is to be done by libpq. Returns until when it may take, by the monotonic clock."""
+        self.told = ""
+        return monotonic() + limit_s
+
+    def check_limit(self, until: float, limit_s: float) -> None:
+        """Have cancelled what takes longer; what only waits for notifications does not."""
+        if monotonic() <= until or not self.client.at_work:
+            return
+        if not self.told:
+            recorder = self._session.recorder
+            last = recorder.kept[-1].sql if recorder is not None and recorder.kept else None
+            self.told = limit_reached(limit_s, last)
+            self.cancel()
+        elif monotonic() > until + _CANCEL_LIMIT_S:
+            raise psycopg.OperationalError(f"the server does not react: {self.told}")
+
+    def cancel(self) -> None:
+        """What is under way for it. Its end is awaited as usual."""
+        raise NotImplementedError
 
     def deliver(self, said: bytes) -> None:
         """What the server says goes to libpq, as much as goes without waiting."""
@@ -229,6 +254,7 @@ class Waiter(Protocol):
     """Who goes on with `steps`."""
 
     pgconn: PGconn
+    told: str
 
     def hear(self) -> bool: ...
 
@@ -247,6 +273,10 @@ def steps(gen: Generator[Any, Any, T], waiter: Waiter, timeout: float | None) ->
     """
     try:
         return (yield from _driven(gen, None, waiter, timeout))
+    except psycopg.errors.QueryCanceled as error:
+        if not waiter.told:
+            raise
+        raise psycopg.errors.QueryCanceled(waiter.told) from error
     except _INTERRUPTIONS:
         if waiter.pgconn.transaction_status == TransactionStatus.ACTIVE:
             waiter.cancel()

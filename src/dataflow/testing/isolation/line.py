@@ -57,7 +57,7 @@ _TOLD = (
 class Line:
     """A session of the server, reached without an event loop. Threads may share it.
 
-    :param limit_s: seconds that the server may take for an answer.
+    :param limit_s: seconds that the server may take for an answer, and a statement in all.
     :raises ServerUnreachable: it cannot be entered, or only through TLS.
     """
 
@@ -66,7 +66,7 @@ class Line:
         self._server = socket.socket(fileno=os.dup(self._entered.pgconn.socket))
         self._server.setblocking(False)
         self._to_server = bytearray()
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         self._moved = monotonic()  # when something was last said there or back
         self._threads = threading.RLock()
         self._torn = False
@@ -166,10 +166,12 @@ class Line:
             self.do(self._hear_server)
         elif not any_:
             self.do(self._look_around, end)
-            if monotonic() - self._moved > self._limit_s:
+            # A statement of a driver is cancelled at the limit.
+            limit_s = self.limit_s if end is None else self.limit_s + _CANCEL_LIMIT_S
+            if monotonic() - self._moved > limit_s:
                 raise psycopg.OperationalError(
-                    f"the server has not answered for {self._limit_s:g} s: a statement waits for a lock, or "
-                    "takes longer than --tdd-timeout (DATAFLOW_TDD_TIMEOUT) allows"
+                    f"the server has not answered for {limit_s:g} s: its process is stopped, or the machine is "
+                    "overloaded; --tdd-timeout (DATAFLOW_TDD_TIMEOUT) sets how long it may take"
                 )
 
     def cancel(self, end: ThreadsEnd) -> None:
@@ -209,7 +211,7 @@ class Line:
         own = other is not None and other.thread == end.thread
         if end.waits_since is None or (self.session.busy and not own):
             end.waits_since = now  # a statement ends by itself, and has a limit of its own
-        limit_s = min(TURN_LIMIT_S, self._limit_s / 2)
+        limit_s = min(TURN_LIMIT_S, self.limit_s / 2)
         if own and not self.session.busy:
             end.client.refuse_turn(_ITS_TURN_WILL_NOT_COME)
         elif now - end.waits_since >= limit_s:

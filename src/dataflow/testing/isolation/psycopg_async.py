@@ -32,12 +32,15 @@ Opens = Callable[..., Awaitable[psycopg.AsyncConnection[Any]]]
 class LoopsEnd(End):
     """One that tasks of an event loop use, one at a time."""
 
-    def __init__(self, relay: Relay, pgconn: PGconn, sock: socket.socket, limit_s: float) -> None:
+    def __init__(
+        self, relay: Relay, pgconn: PGconn, sock: socket.socket, turn_s: float, statement_s: float
+    ) -> None:
         assert relay.session is not None, "a test runs on it"
         super().__init__(relay.session, pgconn, sock)
+        self._statement_s = statement_s
         self._relay = relay
         self._loop = asyncio.get_running_loop()
-        self._patience = Patience(relay.session, self.client, self._loop, limit_s)
+        self._patience = Patience(relay.session, self.client, self._loop, turn_s)
         self._waiter: asyncio.Future[None] | None = None
         self._cancelling: asyncio.Task[None] | None = None
 
@@ -51,11 +54,13 @@ class LoopsEnd(End):
             )
         running = steps(gen, self, timeout)
         self.inside = 1
+        until = self.begin(self._statement_s)
         try:
             next(running)
             while True:
                 try:
                     await self._news(tick_s)
+                    self.check_limit(until, self._statement_s)
                 except BaseException as error:
                     running.throw(error)
                 else:
@@ -138,17 +143,23 @@ class PsycopgSharing:
     """What opens them, and ends them with the test.
 
     :param opens: makes one. :param limit_s: seconds that a task waits for one of the pool.
+    :param check_loop: raises in another loop than that of the test.
     """
 
-    def __init__(self, opens: Opens, limit_s: float) -> None:
+    def __init__(self, opens: Opens, limit_s: float, check_loop: Callable[[], None]) -> None:
         self._opens = opens
         self._limit_s = limit_s
+        self._check_loop = check_loop
         self._opened: list[psycopg.AsyncConnection[Any]] = []
         self._pool: SharedAsyncPool | None = None
         self._over = False
 
     async def connect(self, conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
-        """:param arguments: for `psycopg.AsyncConnection.connect`; those of the address are known."""
+        """:param arguments: for `psycopg.AsyncConnection.connect`; those of the address are known.
+
+        :raises WrongEventLoop: another loop than that of the test runs here.
+        """
+        self._check_loop()
         connection = await self._opens(conninfo, **arguments)
         self._opened.append(connection)
         if self._over:  # meanwhile
@@ -161,7 +172,7 @@ class PsycopgSharing:
             with importing("psycopg_pool", extra="psycopg"):
                 from dataflow.testing.isolation.psycopg_pool import SharedAsyncPool
 
-            self._pool = SharedAsyncPool(self.connect, self._limit_s)
+            self._pool = SharedAsyncPool(self.connect, self._limit_s, self._check_loop)
         return self._pool
 
     def end(self) -> None:
@@ -180,15 +191,16 @@ class PsycopgSharing:
             connection.pgconn.finish()
 
 
-def joining(relay: Relay, user: str | None, database: str | None, limit_s: float) -> Opens:
+def joining(relay: Relay, user: str | None, database: str | None, turn_s: float, statement_s: float) -> Opens:
     """Opens connections that share the session of a test's.
 
-    :param relay: of the test's connection. :param limit_s: seconds that a connection waits for its turn.
+    :param relay: of the test's connection. :param turn_s: seconds that a connection waits for its turn.
+    :param statement_s: seconds that a statement may take.
     """
     entrance = Entrance(relay.greeting, user, database)
 
     async def connect(conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
-        end = LoopsEnd(relay, *entrance.let_in(), limit_s)
+        end = LoopsEnd(relay, *entrance.let_in(), turn_s, statement_s)
         connection: SharedAsyncConnection = SharedAsyncConnection(end.pgconn)
         connection.end = end
         try:

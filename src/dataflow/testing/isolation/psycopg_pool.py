@@ -40,17 +40,20 @@ class SharedAsyncPool(psycopg_pool.AsyncConnectionPool[Any]):
     """Its tasks end with it.
 
     :param opens: makes a connection, as `psycopg.AsyncConnection.connect` does.
-    :param limit_s: seconds that a task waits for one.
+    :param limit_s: seconds that a task waits for one. :param check_loop: raises in another loop than the test's.
     """
 
-    def __init__(self, opens: Callable[..., Any], limit_s: float) -> None:
+    def __init__(self, opens: Callable[..., Any], limit_s: float, check_loop: Callable[[], None]) -> None:
         super().__init__(**_given(opens, psycopg.AsyncConnection, limit_s))
+        self._check_loop = check_loop
         self._closing: asyncio.Task[None] | None = None
 
     async def getconn(self, timeout: float | None = None) -> Any:
         """
         :raises psycopg_pool.PoolTimeout: no connection became free in time.
+        :raises WrongEventLoop: it is used in another loop.
         """
+        self._check_loop()
         with suppress(psycopg.OperationalError):  # it was closed, which is said below
             await self.open()
         try:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dataflow.testing.errors import ConnectionLost, DatabaseNotClean, StatementTimeout, TransactionEnded
+from dataflow.testing.errors import (
+    ConnectionLost,
+    DatabaseNotClean,
+    StatementTimeout,
+    TransactionEnded,
+    WrongEventLoop,
+)
 from dataflow.testing.isolation.statements import StatementLog, shown
 
 if TYPE_CHECKING:
@@ -47,6 +53,37 @@ def timed_out(test_id: str, query: str, after_s: float, limit_s: float) -> State
         cause="a slow query, or a lock that another connection holds",
         remedy="make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit",
         option="DATAFLOW_TDD_TIMEOUT, --tdd-timeout, or timeout= of the context",
+    )
+
+
+def wrong_loop(test_id: str) -> WrongEventLoop:
+    return WrongEventLoop(
+        f"the connection of {test_id} was used in another event loop than its own",
+        cause="test and fixture run in loops of different scope",
+        remedy="give both the same loop_scope: @pytest.mark.asyncio(loop_scope=…) and "
+        "@pytest_asyncio.fixture(loop_scope=…)",
+        option="asyncio_default_test_loop_scope, asyncio_default_fixture_loop_scope",
+    )
+
+
+def other_loop(test_id: str) -> WrongEventLoop:
+    return WrongEventLoop(
+        f"a connection or pool of {test_id} was used in another event loop than that of the test",
+        cause="a client such as TestClient runs the application in a loop and a thread of its own, or test and "
+        "fixture run in loops of different scope",
+        remedy="call the application in the loop of the test, by AsyncClient with an ASGITransport; give test "
+        "and fixture the same loop_scope",
+    )
+
+
+def limit_reached(limit_s: float, query: str | None) -> str:
+    """What a driver is told of a statement that ran past the limit of its test."""
+    statement = f": {shown(query)}" if query is not None else ""
+    return (
+        f"cancelled after {limit_s:g} s, the limit of a statement of a test{statement}\n"
+        "  cause: a slow query, or a lock that another connection holds\n"
+        "  way out: make it faster, look for the holder of the lock in pg_stat_activity, or raise the limit "
+        "(DATAFLOW_TDD_TIMEOUT, --tdd-timeout)"
     )
 
 

@@ -104,14 +104,18 @@ class Relay(asyncio.Protocol):
         elif not self._mute:
             self.real.write(data)
 
-    def wait_at_most(self, limit_s: float | None) -> None:
-        """From now on the driver's turn may have to wait for others. :param limit_s: seconds; None: no more."""
+    def wait_at_most(self, limit_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on the driver's turn may have to wait for others. :param limit_s: seconds."""
+        self.wait_no_more()
+        if self.client is not None:
+            assert self.session is not None, "it has a client"
+            self._patience = Patience(self.session, self.client, loop, limit_s)
+
+    def wait_no_more(self) -> None:
+        """There are no others any more."""
         if self._patience is not None:
             self._patience.end()
         self._patience = None
-        if limit_s is not None and self.client is not None:
-            assert self.session is not None, "it has a client"
-            self._patience = Patience(self.session, self.client, asyncio.get_running_loop(), limit_s)
 
     def cancel(self) -> asyncio.Task[None]:
         """Have the server cancel what is under way."""

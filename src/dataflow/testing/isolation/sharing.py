@@ -10,17 +10,15 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import asyncpg
 
-from dataflow.testing.errors import PoolExhausted
-from dataflow.testing.isolation.plain_pool import defaults
-from dataflow.testing.isolation.relay import CancelsItsOwn, Patience, Relay
+from dataflow.testing.isolation.relay import Patience, Relay
+from dataflow.testing.isolation.shared import SharedConnection, SharedPool, check_loop
 from dataflow.testing.masking import mask
 from dataflow.testing.missing import importing
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.client import MOST_IN_A_POOL, Client
 
 log = logging.getLogger("dataflow.testing")
 
@@ -30,53 +28,76 @@ if TYPE_CHECKING:
     from dataflow.testing.lease.lease import DatabaseLease
 
 
-class SharedConnection(CancelsItsOwn):
-    """One that a pool may take back while another one is at work."""
+# Arguments of `asyncpg.connect` that say where to; that is known.
+_WHERE = frozenset(
+    {"database", "direct_tls", "dsn", "host", "loop", "passfile", "password", "port", "service", "ssl", "user"}
+)
 
-    _transport: Any
 
-    def _end_of_driver(self) -> tuple[Relay, Client]:
-        transport: _Joined = self._transport
-        return transport.relay, transport.client
+class Terms(NamedTuple):
+    """Of what a test shares.
 
-    def get_reset_query(self) -> str:
-        """Nothing: the settings of the session belong to all."""
-        return ""
+    :param test_id: whose it is. :param loop: the test's. :param turn_s: seconds that a connection waits for the
+        others. :param statement_s: seconds that a statement may take.
+    """
+
+    test_id: str
+    loop: asyncio.AbstractEventLoop
+    turn_s: float
+    statement_s: float
+
+    def check_loop(self) -> None:
+        """:raises WrongEventLoop: another one runs here."""
+        check_loop(self.loop, self.test_id)
 
 
 class Sharing:
     """What opens them, and ends them with the test.
 
     :param opens: makes one, as `asyncpg.connect` does, of the class that it is given.
-    :param limit_s: seconds that a task waits for one.
     :param psycopg: makes what opens those of psycopg, which need not be installed.
     """
 
     def __init__(
         self,
         opens: Callable[..., Awaitable[asyncpg.Connection]],
-        limit_s: float,
+        terms: Terms,
         psycopg: Callable[[], PsycopgSharing],
         kind: type[asyncpg.Connection] = asyncpg.Connection,
     ) -> None:
         self._opens = opens
         self._psycopg = psycopg
         self._kind = kind
-        self._limit_s = limit_s
+        self._terms = terms
         self._opened: list[asyncpg.Connection] = []
         self._pool: SharedPool | None = None
 
     async def connect(self, **arguments: Any) -> asyncpg.Connection:
-        """:param arguments: for `asyncpg.connect`; those of the address are known."""
-        connection = await self._opens(**{"connection_class": self._kind} | arguments)
+        """:param arguments: for `asyncpg.connect`; those of the address are known.
+
+        :raises WrongEventLoop: another loop than that of the test runs here.
+        """
+        self._terms.check_loop()
+        wanted = {name: value for name, value in arguments.items() if name not in _WHERE and value is not None}
+        wanted["connection_class"] = self._class(wanted.get("connection_class", asyncpg.Connection))
+        connection = await self._opens(**{"command_timeout": self._terms.statement_s} | wanted)
         self._opened.append(connection)
         return connection
 
     @property
     def pool(self) -> asyncpg.Pool:
         if self._pool is None:
-            self._pool = SharedPool(self.connect, self._limit_s, self._kind)
+            terms = self._terms
+            self._pool = SharedPool(self.connect, terms.turn_s, self._kind, terms.loop, terms.check_loop)
         return self._pool
+
+    def _class(self, wanted: type[asyncpg.Connection]) -> type[asyncpg.Connection]:
+        """Of a connection that shares, and is what was wanted."""
+        if issubclass(self._kind, wanted):
+            return self._kind
+        if issubclass(wanted, self._kind):
+            return wanted
+        return type(wanted.__name__, (self._kind, wanted), {})
 
     @cached_property
     def psycopg(self) -> PsycopgSharing:
@@ -94,86 +115,48 @@ class Sharing:
                 connection.terminate()
 
 
-def sharing_of(physical: PhysicalConnection, database: DatabaseLease | None, limit_s: float) -> Sharing:
-    """Other connections of a test: in its transaction, or to the database that it has.
-
-    :param limit_s: seconds that each waits for the others.
-    """
+def sharing_of(physical: PhysicalConnection, database: DatabaseLease | None, terms: Terms) -> Sharing:
+    """Other connections of a test: in its transaction, or to the database that it has."""
     if database is not None:
-        return Sharing(database.connect, limit_s, partial(_to_database, database, limit_s))
+        return Sharing(database.connect, terms, partial(_to_database, database, terms))
     relay, arguments = physical.relay, physical.arguments
     assert relay is not None, "it is the connection of a test"
-    relay.wait_at_most(limit_s)
-    with_psycopg = partial(_joining_psycopg, relay, arguments, limit_s)
-    return Sharing(joining(relay, arguments, limit_s), limit_s, with_psycopg, SharedConnection)
+    relay.wait_at_most(terms.turn_s, terms.loop)
+    with_psycopg = partial(_joining_psycopg, relay, arguments, terms)
+    return Sharing(joining(relay, arguments, terms), terms, with_psycopg, SharedConnection)
 
 
-def _to_database(database: DatabaseLease, limit_s: float) -> PsycopgSharing:
+def _to_database(database: DatabaseLease, terms: Terms) -> PsycopgSharing:
     with importing("psycopg"):
         from dataflow.testing.isolation.psycopg_async import PsycopgSharing, opening
 
-    return PsycopgSharing(opening(database.dsn), limit_s)
+    return PsycopgSharing(opening(database.dsn), terms.turn_s, terms.check_loop)
 
 
-def _joining_psycopg(relay: Relay, arguments: dict[str, Any], limit_s: float) -> PsycopgSharing:
+def _joining_psycopg(relay: Relay, arguments: dict[str, Any], terms: Terms) -> PsycopgSharing:
     with importing("psycopg"):
         from dataflow.testing.isolation.psycopg_async import PsycopgSharing, joining
 
-    return PsycopgSharing(joining(relay, arguments["user"], arguments["database"], limit_s), limit_s)
+    opens = joining(relay, arguments["user"], arguments["database"], terms.turn_s, terms.statement_s)
+    return PsycopgSharing(opens, terms.turn_s, terms.check_loop)
 
 
 def joining(
-    relay: Relay, arguments: dict[str, Any], limit_s: float
+    relay: Relay, arguments: dict[str, Any], terms: Terms
 ) -> Callable[..., Awaitable[asyncpg.Connection]]:
     """Opens connections that share the session of a test's.
 
     :param relay: of the test's connection. :param arguments: with which that was opened.
-    :param limit_s: seconds that a connection waits for its turn.
     """
 
     async def connect(**more: Any) -> asyncpg.Connection:
-        loop = asyncio.get_running_loop()
-        stand_in = cast("Any", _JoiningLoop(loop, relay, limit_s))
+        stand_in = cast("Any", _JoiningLoop(terms.loop, relay, terms.turn_s))
         connection: Any = await asyncpg.connect(**arguments | more | {"loop": stand_in, "ssl": False})
-        connection._loop = loop
+        connection._loop = terms.loop
+        connection.test_id = terms.test_id
         return cast("asyncpg.Connection", connection)
 
     return connect
-
-
-class SharedPool(asyncpg.Pool):
-    """A pool of asyncpg, whose connections share the transaction of a test. It is ready at once."""
-
-    def __init__(self, connect: Callable[..., Any], limit_s: float, kind: type[asyncpg.Connection]) -> None:
-        self._open = connect
-        self._limit_s = limit_s
-        given = {"min_size": 0, "max_size": MOST_IN_A_POOL, "connect": self._open_one, "connection_class": kind}
-        super().__init__(**defaults() | given)
-        making = self._async__init__()  # type: ignore[attr-defined]  # the stubs do not tell it
-        try:
-            making.send(None)  # it opens nothing, and so waits for nothing
-        except StopIteration:
-            return
-        making.close()
-
-    async def _open_one(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs.pop("loop", None)
-        return await self._open(**kwargs)
-
-    async def _acquire(self, timeout: float | None) -> Any:
-        """
-        :raises PoolExhausted: no connection became free in time.
-        """
-        limit_s = self._limit_s if timeout is None else timeout
-        try:
-            return await super()._acquire(limit_s)  # type: ignore[misc]  # the stubs do not tell it
-        except TimeoutError:
-            raise PoolExhausted(
-                f"no connection of context.pool became free within {limit_s:g} s; there are {MOST_IN_A_POOL}",
-                cause="a connection was not released, or the test waits for itself",
-                remedy="release what was acquired",
-                option="DATAFLOW_TDD_POOL_TIMEOUT, --tdd-pool-timeout",
-            ) from None
 
 
 class _JoiningLoop:
@@ -195,12 +178,12 @@ class _JoiningLoop:
 
     def _joined(self, factory: Callable[[], Any]) -> Any:
         inner = factory()
-        transport = _Joined(self._relay, inner, self._loop, self._limit_s)
+        transport = Joined(self._relay, inner, self._loop, self._limit_s)
         inner.connection_made(transport)
         return transport, inner
 
 
-class _Joined(asyncio.Transport):
+class Joined(asyncio.Transport):
     """What the driver takes for its transport."""
 
     def __init__(self, relay: Relay, inner: Any, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
@@ -208,7 +191,7 @@ class _Joined(asyncio.Transport):
         assert relay.session is not None, "a test runs on it"
         self.relay = relay
         self._inner = inner
-        self._loop = loop
+        self.loop = loop
         self.client = relay.session.client(self._deliver, self._lost)
         self._patience = Patience(relay.session, self.client, loop, limit_s)
         self._paused = False
@@ -221,7 +204,7 @@ class _Joined(asyncio.Transport):
             return
         if not self._greeted:  # it was the startup message
             self._greeted = True
-            self._loop.call_soon(self._inner.data_received, self.relay.greeting)
+            self.loop.call_soon(self._inner.data_received, self.relay.greeting)
         elif data == wire.TERMINATE:
             self.close()
         else:
@@ -249,13 +232,13 @@ class _Joined(asyncio.Transport):
     def resume_reading(self) -> None:
         self._paused = False
         if self._kept:
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """By and by, as from a socket: the driver may pause again, and must not find that all is over already."""
         if self._kept and not self._paused and not self._closing:
             self._tell(self._kept.popleft())
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
 
     def _tell(self, said: bytes) -> None:
         """What goes wrong in one driver ends that, as its transport would do, and not the session of all."""
@@ -285,4 +268,4 @@ class _Joined(asyncio.Transport):
             self._closing = True
             self._patience.end()
             self.client.close()
-            self._loop.call_soon(self._inner.connection_lost, why)
+            self.loop.call_soon(self._inner.connection_lost, why)

@@ -65,6 +65,7 @@ class Driver:
     :ivar incoming: a message that is not all there yet. :ivar messages: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
     :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
+    :ivar copies: names of those that may be a COPY with rows behind it.
     :ivar number: which one it is, from 1. :ivar unnamed: the message that parsed its unnamed statement.
     :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
         :ivar portals: likewise.
@@ -82,6 +83,7 @@ class Driver:
     prefix: bytes = b""
     prepared: set[bytes] = field(default_factory=set)
     texts: dict[bytes, Prepared] = field(default_factory=dict)
+    copies: set[bytes] = field(default_factory=set)
     number: int = 0
     unnamed: bytes = b""
 

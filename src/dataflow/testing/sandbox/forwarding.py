@@ -129,7 +129,9 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (name, text), _ = wire.names(message, 2)
     script = read(text.decode("utf-8", "surrogateescape"))
     talk.note(script)
-    exchange.copies = exchange.copies or script.copies
+    exchange.driver.copies.discard(name)
+    if script.copies:
+        exchange.driver.copies.add(name)
     exchange.driver.statements.pop(name, None)
     if len(script.statements) == 1 and script.matters:
         statement = exchange.driver.statements[name] = script.statements[0]
@@ -152,6 +154,7 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if (statement := driver.statements.get(name)) is not None:
         driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
+    exchange.copies = exchange.copies or name in driver.copies
     if not name:
         _with_unnamed(talk, driver)
     if driver.prefix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import Awaited, Conversation, Exchange, released
+from dataflow.testing.sandbox.conversation import Awaited, Conversation, Driver, Exchange, released
 from dataflow.testing.sandbox.recording import Recorder
 
 _ASYNCHRONOUS = b"NSA"
@@ -78,3 +78,11 @@ def _copy_in(talk: Conversation, exchange: Exchange) -> None:
         while len(talk.awaited) > 1:
             del talk.awaited[1]
         exchange.ended = False
+
+
+def delivered(speaker: Driver | None, said: list[bytes], following: Driver | None) -> Driver | None:
+    """What was said up to here goes to its driver; returns the following one."""
+    if speaker is not None and said:
+        speaker.deliver(b"".join(said))
+    said.clear()
+    return following

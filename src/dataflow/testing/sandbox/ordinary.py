@@ -22,7 +22,7 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
         return None
     name = wire.name(bind, _NAME + 1)
     prepared = driver.texts.get(name) if name and name not in driver.statements else None
-    if prepared is None or talk.behind(driver.state):
+    if prepared is None or name in driver.copies or talk.behind(driver.state):
         return None
     if not driver.state.explicit:
         talk.begin()
@@ -33,7 +33,7 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
     talk.awaited += answers
     messages.clear()
     driver.portals.pop(b"", None)
-    return Exchange(driver, driver.state, begun=True, ended=True, bound=True, executed=True)
+    return Exchange(driver, driver.state, ended=True)
 
 
 def _is_executed_once(driver: Driver) -> bool:

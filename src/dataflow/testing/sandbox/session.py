@@ -26,7 +26,7 @@ from dataflow.testing.sandbox.conversation import (
     released,
 )
 from dataflow.testing.sandbox.forwarding import forward, note, sync
-from dataflow.testing.sandbox.hearing import failed, heard
+from dataflow.testing.sandbox.hearing import delivered, failed, heard
 from dataflow.testing.sandbox.ordinary import ordinary
 from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.steps import RELEASE, UNDO, State
@@ -240,21 +240,23 @@ class Session:
                 messages.popleft()
                 self.left(driver)
                 return
-            if kind in _COPY_DATA:
-                self._talk.put(messages.popleft())
-                continue
-            if exchange is None:
+            if exchange is None and kind not in _COPY_DATA:
                 exchange = self._exchange = self._begun(driver)
                 if exchange.ended:
                     return
             message = messages.popleft()
-            note(self.recorder, exchange, kind, message)
-            if exchange.planned is not _AS_IT_IS:
-                forward(self._talk, exchange, kind, message)
-            else:
-                exchange.ended = kind in ENDS
+            if kind in _COPY_DATA:
                 self._talk.put(message)
-            if exchange.ended and not exchange.copying:
+                if exchange is not None and kind != b"d":
+                    exchange.copying = False
+            elif exchange is not None:
+                note(self.recorder, exchange, kind, message)
+                if exchange.planned is not _AS_IT_IS:
+                    forward(self._talk, exchange, kind, message)
+                else:
+                    exchange.ended = kind in ENDS
+                    self._talk.put(message)
+            if exchange is not None and exchange.ended and not exchange.copying:
                 return
 
     def _begun(self, driver: Driver) -> Exchange:
@@ -283,9 +285,9 @@ class Session:
                 self._unasked(message)
                 continue
             if speaker is not exchange.driver:
-                speaker = _delivered(speaker, said, exchange.driver)
+                speaker = delivered(speaker, said, exchange.driver)
             self._heard(exchange, message[0], message, said)
-        _delivered(speaker, said, None)
+        delivered(speaker, said, None)
         self.work()
 
     def _answered(self, question: Answer) -> bool:
@@ -339,10 +341,3 @@ class Session:
         said += [] if awaited.silent else [wire.ready(status)]
         if driver not in self._drivers and driver.state.explicit:
             self._talk.mark = Mark.FAILED
-
-
-def _delivered(speaker: Driver | None, said: list[bytes], following: Driver | None) -> Driver | None:
-    if speaker is not None and said:
-        speaker.deliver(b"".join(said))
-    said.clear()
-    return following
