@@ -226,3 +226,20 @@ def test_of_a_test_with_psycopg_that_commits_it_is_said_that_nothing_is_recorded
                 tdd_psycopg.statements
         """
     ).assert_outcomes(passed=1)
+
+
+def test_what_psycopg_deallocates_behind_a_rollback_is_no_statement_of_the_test(project):
+    with_schema(project)
+    outcome = project.run(
+        """
+        import pytest
+
+        @pytest.mark.tdd(max_statements=7)
+        def test_rolls_back(tdd_psycopg):
+            for number in range(7):  # psycopg prepares what it has seen five times
+                tdd_psycopg.connection.execute("SELECT %s::int", (number,))
+            tdd_psycopg.connection.rollback()
+            assert len(tdd_psycopg.statements.queries) == 7
+        """
+    )
+    outcome.assert_outcomes(passed=1)

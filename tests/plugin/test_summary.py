@@ -62,6 +62,36 @@ def test_slow_tests_are_named_with_advice_for_the_phase_that_is_over(project):
     assert "schema work is slow: create tables once" in advice["test_slow_schema"]
     assert "schema work" not in advice["test_slow_data"]
     assert "data operations" not in advice["test_slow_schema"]
+    assert re.search(r"slowest statement, 1\d\d ms: SELECT pg_sleep", advice["test_slow_data"])
+
+
+SLOW = "SELECT pg_sleep(0.15)"
+
+
+def test_a_slow_statement_is_named_on_whatever_connection_it_runs(project):
+    project.session_loops()
+    outcome = project.run(f"""
+        async def test_pool(tdd_test_context):
+            await tdd_test_context.pool.fetchval("{SLOW}, 'pool'")
+
+        async def test_prepared(tdd_test_context):
+            statement = await tdd_test_context.connection.prepare("{SLOW}, 'prepared'")
+            await statement.fetch()
+
+        async def test_in_a_loop(tdd_test_context):
+            await (await tdd_test_context.connect_psycopg()).execute("{SLOW}, 'psycopg in a loop'")
+
+        def test_psycopg(tdd_psycopg):
+            tdd_psycopg.connection.execute("{SLOW}, 'psycopg'")
+
+        def test_session(tdd_session):
+            from sqlalchemy import text
+
+            tdd_session.execute(text("{SLOW}, 'sqlalchemy'"))
+    """)
+    outcome.assert_outcomes(passed=5)
+    for name in ("pool", "prepared", "psycopg in a loop", "psycopg", "sqlalchemy"):
+        assert re.search(rf"slowest statement, 1\d\d ms: SELECT pg_sleep\(0\.15\), '{name}'", outcome.text), name
 
 
 def test_slow_tests_are_not_named_when_that_is_switched_off(project):

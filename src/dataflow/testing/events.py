@@ -41,6 +41,7 @@ class ContextReleased(NamedTuple):
     did, it did in a transaction that was rolled back, so that nothing of it can have stayed.
     `opened`: its connection was opened for it. `committing`: it had a database of its own instead.
     `unproven`: why it cannot be said that nothing was committed elsewhere, if so.
+    `slowest`: the statement that took longest, if they took long.
     """
 
     test_id: str
@@ -55,6 +56,7 @@ class ContextReleased(NamedTuple):
     opened: bool = False
     committing: bool = False
     unproven: str | None = None
+    slowest: str | None = None
 
 
 class RolledBack(NamedTuple):

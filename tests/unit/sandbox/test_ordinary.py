@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox import forwarding, wire
+from dataflow.testing.sandbox import session as session_module
+from dataflow.testing.sandbox.conversation import Conversation, Exchange
 from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.session import Session
 
@@ -42,6 +44,8 @@ PROGRAMS: dict[str, list[bytes]] = {
     "one that ends": [BEGIN, ENDS, executed(b"ends") + wire.SYNC],
     "another portal than that": [BEGIN, ONE, executed(b"one", other=b"else") + wire.SYNC],
     "a portal with a name": [ONE, executed(b"one", portal=b"its") + wire.SYNC],
+    "another portal with a name": [BEGIN, ONE, executed(b"one", portal=b"its", other=b"") + wire.SYNC],
+    "a copy": [wire.parse(b"one", "COPY t FROM STDIN") + wire.SYNC, executed(b"one") + wire.SYNC],
     "over a portal that was not executed": [
         BEGIN,
         ENDS,
@@ -77,10 +81,13 @@ class Server:
     def send(self, data: bytes) -> None:
         self.sent += data
 
-    def say(self, session: Session) -> None:
+    def say(self, session: Session, size: int) -> None:
+        """:param size: of the pieces, in bytes."""
         while said := self.sent[self._answered :]:
             self._answered = len(self.sent)
-            session.feed(b"".join(map(self._answer, wire.taken(bytearray(), said))))
+            answer = b"".join(map(self._answer, wire.taken(bytearray(), said)))
+            for start in range(0, len(answer), size):
+                session.feed(answer[start : start + size])
 
     def _answer(self, message: bytes) -> bytes:
         kind = message[:1]
@@ -109,7 +116,9 @@ class Seen(NamedTuple):
     statements: list[tuple[str, str | None, int]]
 
 
-def run(program: list[bytes], *, at_once: bool, second: bool, deferred: bool, notices: bool) -> Seen:
+def run(
+    program: list[bytes], *, at_once: bool, second: bool, deferred: bool, notices: bool = False, size: int = 1000
+) -> Seen:
     """:param second: by a driver whose names have a prefix. :param deferred: constraints may be."""
     said: list[bytes] = []
     server = Server(notices=notices)
@@ -122,18 +131,36 @@ def run(program: list[bytes], *, at_once: bool, second: bool, deferred: bool, no
     for exchange in program:
         for piece in [exchange] if at_once else wire.taken(bytearray(), exchange):
             driver.feed(piece)
-        server.say(session)
+        server.say(session, size)
     recorded = session.recorder.statements
     return Seen(server.sent, b"".join(said), [(each.sql, each.error, each.times) for each in recorded])
 
 
-@pytest.mark.parametrize("notices", [False, True])
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("second", [False, True], ids=["the only driver", "another driver"])
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_the_same_is_sent_said_and_recorded(
-    program: list[bytes], second: bool, deferred: bool, notices: bool
-) -> None:
-    whole = run(program, at_once=True, second=second, deferred=deferred, notices=notices)
-    assert whole.said.count(wire.ready(b"I")) + whole.said.count(wire.ready(b"T")) >= len(program) - 1
-    assert whole == run(program, at_once=False, second=second, deferred=deferred, notices=notices)
+def test_the_same_is_sent_said_and_recorded(program: list[bytes], second: bool, deferred: bool) -> None:
+    message_by_message = run(program, at_once=False, second=second, deferred=deferred)
+    readies = sum(message_by_message.said.count(wire.ready(status)) for status in (b"I", b"T", b"E"))
+    assert readies == sum(exchange.endswith(wire.SYNC) or exchange[:1] == b"Q" for exchange in program)
+    for size in (1000, 7, 1):
+        for notices in (False, True):  # those of our own statements are for nobody
+            whole = run(program, at_once=True, second=second, deferred=deferred, notices=notices, size=size)
+            if notices and BEGIN in program:  # that is a statement of the driver
+                whole = whole._replace(said=whole.said.replace(NOTICE, b""))
+            assert whole == message_by_message
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"), [("as asyncpg", True), ("as libpq", True), ("in a transaction", True), ("a copy", False)]
+)
+def test_it_goes_through_as_a_whole(name: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    forwarded: list[bytes] = []
+
+    def forward(talk: Conversation, exchange: Exchange, kind: bytes, message: bytes) -> None:
+        forwarded.append(kind)
+        forwarding.forward(talk, exchange, kind, message)
+
+    monkeypatch.setattr(session_module, "forward", forward)
+    run(PROGRAMS[name], at_once=True, second=True, deferred=False)
+    assert (b"E" not in forwarded) is whole

@@ -13,6 +13,9 @@ _OF_AN_ENGINE = frozenset(
         b"show standard_conforming_strings",
     }
 )
+# psycopg, of what it has prepared: behind a ROLLBACK, and one by one with a libpq before 17.
+_OF_PREPARED = b"DEALLOCATE ALL"
+_OF_ONE_PREPARED = b"DEALLOCATE _pg3_"
 # psycopg, for the type hstore and others that are registered by name.
 _OF_A_TYPE = b"SELECT\n    typname AS name, oid, typarray AS array_oid,"
 # asyncpg sets it while it asks for types; those texts are long, and may have been cut.
@@ -21,6 +24,8 @@ _LONG = 500
 
 
 def is_housekeeping(text: bytes) -> bool:
+    if text == _OF_PREPARED or text.startswith(_OF_ONE_PREPARED):
+        return True
     if text in _OF_AN_ENGINE or text.startswith(_OF_A_TYPE) or _ITS_SETTING in text:
         return True
     return len(text) > _LONG and any(known.startswith(text) for known in _introspection())

@@ -11,8 +11,11 @@ from dataflow.testing.proof.escape import Escape, PutBack
 
 if TYPE_CHECKING:
     from dataflow.testing.isolation.connection import TestConnection
+    from dataflow.testing.sandbox.recording import Recorder
 
 
+# Seconds; below that no test is slow by its statements.
+_LONG_S = 0.01
 NOT_ENDED = "its transaction could not be ended"
 
 
@@ -26,12 +29,15 @@ class Finished(NamedTuple):
 
 
 def released(context: TDDTestContext, connection: TestConnection, finished: Finished) -> ContextReleased:
-    log = connection.log
+    log, recorder = connection.log, context.recorder
+    data_s = log.data_s
+    if recorder is not None:  # it knows prepared statements, cursors and other connections, too
+        data_s = max(data_s, recorder.busy_s - log.schema_s)
     return ContextReleased(
         test_id=context.test_id,
         setup_ms=context.setup_s * 1e3,
         schema_ms=log.schema_s * 1e3,
-        data_ms=log.data_s * 1e3,
+        data_ms=data_s * 1e3,
         teardown_ms=finished.teardown_s * 1e3,
         statements=log.count,
         problem=finished.problem,
@@ -39,7 +45,13 @@ def released(context: TDDTestContext, connection: TestConnection, finished: Fini
         isolated=not log.outside,
         opened=connection.opened,
         unproven=finished.unproven,
+        slowest=slowest_of(recorder, log.schema_s + data_s),
     )
+
+
+def slowest_of(recorder: Recorder | None, took_s: float) -> str | None:
+    """:param took_s: by all statements. Where that is little, nobody asks."""
+    return recorder.slowest if recorder is not None and took_s > _LONG_S else None
 
 
 def not_begun(context: TDDTestContext, limit_s: float) -> StatementTimeout:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dataflow.testing.errors import ContextError, StaleContext
 from dataflow.testing.events import ContextReleased, Emit
-from dataflow.testing.isolation.outcomes import NOT_ENDED, Finished, commit_escaped, escapes
+from dataflow.testing.isolation.outcomes import (
+    NOT_ENDED,
+    Finished,
+    commit_escaped,
+    escapes,
+    slowest_of,
+)
 from dataflow.testing.isolation.questions import Questions
 from dataflow.testing.isolation.refusals import not_clean, transaction_ended
 from dataflow.testing.missing import importing
@@ -48,7 +54,7 @@ class PsycopgContext:
         recorder: Recorder | None = None,
     ) -> None:
         self.test_id = test_id
-        self._recorder = recorder
+        self.recorder = recorder
         self.database = database
         self._opens = opens
         self._opened: list[psycopg.Connection] = []
@@ -73,13 +79,13 @@ class PsycopgContext:
 
         :raises ContextError: the test commits; what it sends goes to the server by itself.
         """
-        if self._recorder is None:
+        if self.recorder is None:
             raise ContextError(
                 f"context of {self.test_id}: what it sends is not recorded",
                 cause="it is isolated by a database, whose connections are plain ones",
                 remedy="look at the statements of a test that is rolled back, or of tdd_test_context",
             )
-        return self._recorder.statements
+        return self.recorder.statements
 
     def connect(self, conninfo: str = "", **arguments: Any) -> psycopg.Connection:
         """Another connection, in the same transaction of the test; closed with the test at the latest.
@@ -276,12 +282,14 @@ class PsycopgTests:
         return self._judge(Window(self._horizon, committed, self._since, own))
 
     def _tell(self, context: PsycopgContext, finished: Finished) -> None:
+        recorder = context.recorder
+        data_s = recorder.busy_s if recorder is not None else 0.0
         self._emit(
             ContextReleased(
                 test_id=context.test_id,
                 setup_ms=self._began * 1e3,
                 schema_ms=0.0,
-                data_ms=0.0,
+                data_ms=data_s * 1e3,
                 teardown_ms=finished.teardown_s * 1e3,
                 statements=0,
                 problem=finished.problem,
@@ -289,6 +297,7 @@ class PsycopgTests:
                 isolated=finished.problem is None,
                 opened=self._opened,
                 unproven=finished.unproven,
+                slowest=slowest_of(recorder, data_s),
             )
         )
         self._opened = False

@@ -277,8 +277,9 @@ class DjangoDatabases:
             return
         self._warn(
             f"{test_id} is rolled back, and opened a connection in another thread ({where}): that is not in the "
-            "test's transaction, sees nothing of it, and what it commits stays; mark the test "
-            "django_db(transaction=True), or make it a TransactionTestCase"
+            "test's transaction, and sees nothing of it; what it commits is told at the end of the test, and "
+            "undone where that can be proven; mark the test django_db(transaction=True), or make it a "
+            "TransactionTestCase"
         )
 
 

@@ -47,13 +47,14 @@ class Phase(NamedTuple):
 
 
 class SlowTest(NamedTuple):
-    """A test over a target, and the phases that are."""
+    """A test over a target, and the phases that are. :param slowest: statement of it."""
 
     test_id: str
     total_ms: float
     phases_ms: dict[str, float]
     over: tuple[str, ...]
     opened: bool = False
+    slowest: str | None = None
 
 
 class DatabaseSummary(NamedTuple):
@@ -236,7 +237,7 @@ def _slow_tests(measured: Sequence[ContextReleased], slow_ms: float) -> list[Slo
         total = sum(phases.values())
         over = tuple(name for name, target in TARGETS_MS.items() if phases[name] > target * share)
         if slow_ms and (over or total > slow_ms):
-            slow.append(SlowTest(test.test_id, total, phases, over, test.opened))
+            slow.append(SlowTest(test.test_id, total, phases, over, test.opened, test.slowest))
     return sorted(slow, key=lambda test: test.total_ms, reverse=True)
 
 

@@ -121,6 +121,8 @@ def _slow(summary: Summary) -> Iterator[str]:
         yield f"           {test.test_id}: {test.total_ms:.1f} ms ({phases})"
         for advice in _advice(test):
             yield f"             {advice}"
+        if test.slowest is not None and {"data", "schema"} & set(test.over):
+            yield f"             slowest statement, {test.slowest}"
     if summary.slow_not_shown:
         yield f"           and {summary.slow_not_shown} more"
 

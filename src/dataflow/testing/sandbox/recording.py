@@ -17,6 +17,8 @@ from dataflow.testing.sql.lexer import tokens
 MOST_KEPT = 1_000
 MOST_DIFFERENT = 1_000
 MOST_TEXT = 4_000
+# Characters of the slowest one in the summary of a run.
+MOST_SHOWN = 200
 # In place of the text of those that are too many to be told apart; they count all the same.
 OTHERS = b"-- other statements"
 
@@ -91,6 +93,10 @@ class SentStatement:
     def repeats(self, text: bytes) -> bool:
         return self._text is text
 
+    def age_s(self, now: float) -> float:
+        """Seconds since it was sent."""
+        return now - self._sent
+
     def answered(self, now: float) -> None:
         self.duration_ms = (now - self._sent) * 1e3
 
@@ -153,6 +159,7 @@ class Recorder:
     :param phase: says which phase of the test it is.
     :param is_housekeeping: says of a text that the driver sends it for itself; it is not recorded.
     :ivar kept: the last statements. :ivar counts: by phase and text, how often it was executed.
+    :ivar busy_s: seconds that the server took for them.
     """
 
     def __init__(
@@ -167,6 +174,7 @@ class Recorder:
         self._repeats = False
         self.kept: deque[SentStatement] = deque(maxlen=MOST_KEPT)
         self.total = 0
+        self.busy_s = 0.0
         self.counts: dict[tuple[str, bytes], int] = {}  # a Counter would take 2 µs of each test
 
     def sent(self, kind: bytes, message: bytes, prepared: dict[bytes, Prepared], connection: int) -> None:
@@ -194,11 +202,21 @@ class Recorder:
         """All that was sent up to here."""
         if self._pending:
             now = perf_counter()
+            self.busy_s += self._pending[0].age_s(now)
             for statement in self._pending:
                 statement.answered(now)
             self._pending[-1].error = self._error
             self._pending.clear()
         self._error = None
+
+    @property
+    def slowest(self) -> str | None:
+        """What took longest of the last statements."""
+        timed = [statement for statement in self.kept if statement.duration_ms is not None]
+        if not timed:
+            return None
+        slowest = max(timed, key=lambda statement: statement.duration_ms or 0.0)
+        return f"{slowest.duration_ms:.0f} ms: {' '.join(slowest.sql.split())[:MOST_SHOWN]}"
 
     def executed(self, prepared: Prepared, bind: bytes, connection: int) -> None:
         """A statement, once, by the unnamed portal. :param bind: the message that has its parameters."""
