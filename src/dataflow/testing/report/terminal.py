@@ -13,7 +13,10 @@ ADVICE = {
     "data": "data operations are slow: look at the queries (EXPLAIN), and create only the rows it needs",
 }
 STARTED = {None: "", True: ", started", False: ", was running"}
-OPENED = "fixture set-up is slow: a connection was opened for it, as for the first test of each event loop"
+OPENED = (
+    "fixture set-up is slow: a connection was opened for it, as for the first test of each event loop, and "
+    "behind one whose connection was closed or whose database was replaced"
+)
 NO_PHASE = "no phase is over its target by itself, their sum is over the limit"
 AT_THE_END = "tear-down is slow: the machine is busy, or what others committed had to be looked for and undone"
 
