@@ -20,14 +20,17 @@ class TestLoops:
     def test_all_together_keep_to_the_most_connections(self, make_by_hand):
         """Three loops at the same time, in threads: two get their connections, the third waits."""
         tdd = make_by_hand(pool_size=2, max_connections=2, pool_timeout=20)
-        most = []
+        inside, most = set(), []
         together = threading.Barrier(3)
 
         async def use(number):
             async with tdd.test_context(str(number)) as context:
+                inside.add(number)
                 await context.connection.execute("SELECT 1")
-                most.append(tdd.backends())
                 await asyncio.sleep(0.05)
+                most.append(len(inside))
+                await tdd.until_backends(2)
+                inside.discard(number)
 
         def run(number):
             together.wait(20)
