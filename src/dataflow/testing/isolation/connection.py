@@ -21,6 +21,7 @@ from dataflow.testing.isolation.context import ContextState, TDDTestContext
 from dataflow.testing.isolation.physical import CLOSE_TIMEOUT_S, SETTLE_S, PhysicalConnection
 from dataflow.testing.isolation.prepared import told
 from dataflow.testing.isolation.refusals import explain_abort, lost, timed_out, transaction_ended, wrong_loop
+from dataflow.testing.isolation.shared import COPY_METHODS, STATEMENT_METHODS
 from dataflow.testing.isolation.sharing import Sharing, Terms, sharing_of
 from dataflow.testing.isolation.sql import Script, quote_identifier
 from dataflow.testing.isolation.statements import StatementLog
@@ -39,17 +40,6 @@ _CLIENT_STATE = frozenset(
         "query_logger",
     }
 )
-_STATEMENT_METHODS = (
-    "execute",
-    "executemany",
-    "fetch",
-    "fetchrow",
-    "fetchval",
-    "fetchmany",
-    "copy_from_query",
-)
-_COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
-
 
 if TYPE_CHECKING:  # for type checkers it is what it stands in for
     _Connection = asyncpg.Connection
@@ -339,8 +329,7 @@ def _copy_method(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in _STATEMENT_METHODS:
-    if hasattr(asyncpg.Connection, _name):  # fetchmany came with asyncpg 0.30
-        setattr(TestConnection, _name, _statement_method(_name))
-for _name in _COPY_METHODS:
+for _name in STATEMENT_METHODS:
+    setattr(TestConnection, _name, _statement_method(_name))
+for _name in COPY_METHODS:
     setattr(TestConnection, _name, _copy_method(_name))

@@ -27,6 +27,7 @@ from dataflow.testing.isolation.questions import Asking, PreparedGone
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import TURN_LIMIT_S
+from dataflow.testing.sandbox.conversation import nothing
 from dataflow.testing.sandbox.session import Session
 from dataflow.testing.template import session as sessions
 
@@ -106,7 +107,7 @@ class Line:
 
         :raises psycopg.Error: what the server said.
         """
-        answer = Answer(_nothing)
+        answer = Answer(nothing)
         self.do(self._ask, sql, answer)
         while answer.ready:
             self.wait(self._own, None, TICK_S)
@@ -232,10 +233,6 @@ class Line:
         if self._to_server:
             self._moved = monotonic()
             send_most(self._server, self._to_server)
-
-
-def _nothing() -> None:
-    """Whoever asked looks at the answer."""
 
 
 class Sockets:

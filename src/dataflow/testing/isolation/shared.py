@@ -19,19 +19,13 @@ from dataflow.testing.sandbox.client import MOST_IN_A_POOL, Client
 if TYPE_CHECKING:
     from dataflow.testing.isolation.sharing import Joined
 
-# They take what they do first; a statement, or a table.
-_LIMITED = (
-    "copy_from_query",
-    "copy_from_table",
-    "copy_records_to_table",
-    "copy_to_table",
-    "execute",
-    "executemany",
-    "fetch",
-    "fetchmany",
-    "fetchrow",
-    "fetchval",
+# Of a connection of asyncpg: they take a statement first, and a table.
+STATEMENT_METHODS = tuple(
+    name
+    for name in ("execute", "executemany", "fetch", "fetchrow", "fetchval", "fetchmany", "copy_from_query")
+    if hasattr(asyncpg.Connection, name)  # fetchmany came with asyncpg 0.30
 )
+COPY_METHODS = ("copy_from_table", "copy_to_table", "copy_records_to_table")
 
 
 class SharedConnection(CancelsItsOwn):
@@ -82,9 +76,8 @@ def _limited(name: str) -> Callable[..., Any]:
     return limited
 
 
-for _name in _LIMITED:
-    if hasattr(asyncpg.Connection, _name):  # fetchmany came with asyncpg 0.30
-        setattr(SharedConnection, _name, _limited(_name))
+for _name in STATEMENT_METHODS + COPY_METHODS:
+    setattr(SharedConnection, _name, _limited(_name))
 
 
 class SharedPool(asyncpg.Pool):

@@ -126,10 +126,11 @@ def _begun(mark: Mark) -> Awaited:
     return Awaited(b"Z", shown=False, exactly=b"".join(map(wire.complete, tags)) + wire.ready(b"T"))
 
 
-# What is awaited most often. The end of an exchange; of one of ours; of our Close, Parse and Bind.
+# What is awaited most often, of drivers and of ours: behind Bind, Describe, Execute and Close, and at the end.
+BOUND, DESCRIBED, EXECUTED, CLOSED = (Awaited(ends) for ends in (b"2", b"Tn", b"CsI", b"3"))
 LAST = Awaited(b"Z", last=True)
+_OUR_CLOSED, _OUR_PARSED, _OUR_BOUND = (Awaited(ends, shown=False) for ends in (b"3", b"1", b"2"))
 OURS_LAST = Awaited(b"Z", shown=False, last=True)
-_CLOSED, _PARSED, _BOUND = (Awaited(ends, shown=False) for ends in (b"3", b"1", b"2"))
 
 _BEGINS = {mark: (wire.query(";".join(mark.value)), _begun(mark)) for mark in Mark}
 _IDLE = State()
@@ -164,12 +165,12 @@ class Conversation:
         """Statements of ours between messages of a driver, whose unnamed statement stays."""
         for send in sends:
             # What an error left of an earlier one; it is no error if nothing was left.
-            self.put(wire.close(b"P", _OURS), _CLOSED)
-            self.put(wire.close(b"S", _OURS), _CLOSED)
-            self.put(wire.parse(_OURS, send.sql), _PARSED)
-            self.put(wire.bind(_OURS, _OURS), _BOUND)
+            self.put(wire.close(b"P", _OURS), _OUR_CLOSED)
+            self.put(wire.close(b"S", _OURS), _OUR_CLOSED)
+            self.put(wire.parse(_OURS, send.sql), _OUR_PARSED)
+            self.put(wire.bind(_OURS, _OURS), _OUR_BOUND)
             self.put(wire.execute(_OURS), awaited(send))
-            self.put(wire.close(b"P", _OURS), _CLOSED)
+            self.put(wire.close(b"P", _OURS), _OUR_CLOSED)
 
     def begin(self) -> None:
         """Before the first statement of a transaction, apart from it."""

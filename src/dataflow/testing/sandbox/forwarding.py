@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.conversation import (
+    BOUND,
+    CLOSED,
+    DESCRIBED,
+    EXECUTED,
     LAST,
     OURS_LAST,
     Awaited,
@@ -23,7 +27,6 @@ from dataflow.testing.sandbox.steps import SAVEPOINT, UNDO, Send, Situation, ste
 _NAME = 5  # where the first name of a message stands, or what kind of thing it names
 _STATEMENT = ord("S")
 _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
-_BOUND, _DESCRIBED, _EXECUTED, _CLOSED = (Awaited(ends) for ends in (b"2", b"Tn", b"CsI", b"3"))
 
 
 def note(recorder: Recorder | None, exchange: Exchange, kind: bytes, message: bytes) -> None:
@@ -160,13 +163,13 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if driver.prefix:
         # Portals keep their names, by which statements call them (MOVE, FETCH); asyncpg never gives one twice.
         message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
-    talk.put(message, _BOUND)
+    talk.put(message, BOUND)
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if message[_NAME:] == b"S\0":
         _with_unnamed(talk, exchange.driver)
-    talk.put(_renamed(exchange, message), _DESCRIBED)
+    talk.put(_renamed(exchange, message), DESCRIBED)
 
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -174,7 +177,7 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     statement = portals.get(wire.name(message)) if portals else None
     if statement is None:
         exchange.executed = True
-        talk.put(message, _EXECUTED)
+        talk.put(message, EXECUTED)
         return
     alone, exchange.executed = not exchange.executed, True
     for send in _steps(talk, exchange, statement, alone=alone):
@@ -194,7 +197,7 @@ def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
             driver.unnamed = b""
     else:
         driver.portals.pop(name, None)
-    talk.put(_renamed(exchange, message), _CLOSED)
+    talk.put(_renamed(exchange, message), CLOSED)
 
 
 def _renamed(exchange: Exchange, message: bytes) -> bytes:

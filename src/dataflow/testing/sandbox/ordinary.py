@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.conversation import LAST, Awaited, Conversation, Driver, Exchange
+from dataflow.testing.sandbox.conversation import BOUND, DESCRIBED, EXECUTED, LAST, Conversation, Driver, Exchange
 from dataflow.testing.sandbox.recording import Recorder
 
 _NAME = 5  # where the first name of a message stands
 _BIND, _EXECUTE = b"BE"
 _DESCRIBE = wire.message(b"D", b"P\0")
-_BOUND, _DESCRIBED, _EXECUTED = (Awaited(ends) for ends in (b"2", b"Tn", b"CsI"))
 # By the number of messages: Bind, Execute and Sync; and with Describe, as libpq says it.
-_ANSWERS = {3: (_BOUND, _EXECUTED, LAST), 4: (_BOUND, _DESCRIBED, _EXECUTED, LAST)}
+_ANSWERS = {3: (BOUND, EXECUTED, LAST), 4: (BOUND, DESCRIBED, EXECUTED, LAST)}
 
 
 def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> Exchange | None:

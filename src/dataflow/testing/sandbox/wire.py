@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 _INT = struct.Struct("!I")
 _length = _INT.unpack_from
-_head = struct.Struct("!BI").unpack_from
+_type_and_length = struct.Struct("!BI").unpack_from
 _SIGNED = struct.Struct("!i")
 _ROWS = b"Dd"
 _BACKEND_KEY = ord("K")
@@ -109,7 +109,7 @@ def _end_of_run(said: bytes, end: int, kind: int) -> int:
     size = len(said)
     try:
         while True:
-            found, length = _head(said, end)
+            found, length = _type_and_length(said, end)
             following = end + 1 + length
             if found != kind or following > size:
                 return end
