@@ -213,6 +213,21 @@ def test_what_an_engine_of_sqlalchemy_asks_for_itself_does_not_count(project):
     ).assert_outcomes(passed=4)
 
 
+def test_what_asyncpg_asks_about_a_type_does_not_count(project):
+    project.run(
+        """
+        import pytest
+
+        @pytest.mark.tdd(max_statements=2)
+        async def test_it(tdd_test_context):
+            connection = tdd_test_context.connection
+            await connection.execute("CREATE TYPE mood AS ENUM ('sad', 'glad')")
+            await connection.set_type_codec("mood", schema="public", encoder=str, decoder=str)
+            assert await connection.fetchval("SELECT $1::mood", "sad") == "sad"
+        """
+    ).assert_outcomes(passed=1)
+
+
 def test_of_a_test_with_psycopg_that_commits_it_is_said_that_nothing_is_recorded(project):
     project.run(
         """

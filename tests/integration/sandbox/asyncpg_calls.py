@@ -84,8 +84,12 @@ _call = _leaf | _leaf | _blocks(_leaf | _blocks(_leaf))
 programs = strategies.lists(_call, min_size=1, max_size=7)
 
 
-# A savepoint of a transaction that is over.
-FOUND = ([Call("transaction", (Call("execute", ("SAVEPOINT a",)),)), Call("execute", ("ROLLBACK TO a",))],)
+FOUND = (
+    # A savepoint of a transaction that is over.
+    [Call("transaction", (Call("execute", ("SAVEPOINT a",)),)), Call("execute", ("ROLLBACK TO a",))],
+    # A cursor where the transaction is over, of which asyncpg 0.30 does not know.
+    [Call("transaction", (Call("execute", ("COMMIT",)), Call("cursor", ("SELECT * FROM t ORDER BY id",))))],
+)
 # The driver counts its savepoints and statements through.
 _numbered = re.compile(r"_[0-9a-f]+__")
 

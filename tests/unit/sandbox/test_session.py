@@ -112,3 +112,16 @@ def test_what_the_server_says_while_a_driver_has_left_something_open_is_for_it(
     place.said.clear()
     place.session.feed(words)
     assert place.said == [words]
+
+
+def test_nothing_is_left_to_do_for_a_portal_that_was_closed(place: Place) -> None:
+    place.client.feed(wire.query("BEGIN"))
+    place.session.feed(
+        (wire.complete(b"SAVEPOINT") + wire.ready(b"T")) + (wire.complete(b"SET") + wire.ready(b"T"))
+    )
+    place.client.feed(wire.bind(b"p", b"st") + wire.SYNC)
+    place.session.feed(wire.message(b"2") + wire.ready(b"T"))
+    place.client.feed(wire.close(b"P", b"p") + wire.SYNC)
+    place.session.feed(wire.message(b"3") + wire.ready(b"T"))
+    place.client.feed(wire.query("COMMIT"))
+    assert place.sent[-1] == wire.query("RELEASE SAVEPOINT dataflow_tdd")

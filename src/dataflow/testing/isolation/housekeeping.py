@@ -18,7 +18,7 @@ _OF_PREPARED = b"DEALLOCATE ALL"
 _OF_ONE_PREPARED = b"DEALLOCATE _pg3_"
 # psycopg, for the type hstore and others that are registered by name.
 _OF_A_TYPE = b"SELECT\n    typname AS name, oid, typarray AS array_oid,"
-# asyncpg sets it while it asks for types; those texts are long, and may have been cut.
+# asyncpg sets it while it asks for types; some of those texts are long, and may have been cut.
 _ITS_SETTING = b"set_config('jit'"
 _LONG = 500
 
@@ -28,7 +28,7 @@ def is_housekeeping(text: bytes) -> bool:
         return True
     if text in _OF_AN_ENGINE or text.startswith(_OF_A_TYPE) or _ITS_SETTING in text:
         return True
-    return len(text) > _LONG and any(known.startswith(text) for known in _introspection())
+    return any(known == text or (len(text) > _LONG and known.startswith(text)) for known in _introspection())
 
 
 def _introspection() -> list[bytes]:

@@ -75,7 +75,7 @@ def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
     exchange.driver.texts.pop(b"", None)  # the server drops it
     exchange.driver.unnamed = b""
-    script = read(message[5:-1].decode("utf-8", "surrogateescape"))
+    script = read(_text(message[5:-1]))
     talk.note(script)
     if not exchange.planned.explicit and not exchange.begun:
         # Apart from the rest, of which nothing is done if it cannot be parsed.
@@ -130,7 +130,7 @@ def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alon
 
 def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (name, text), _ = wire.names(message, 2)
-    script = read(text.decode("utf-8", "surrogateescape"))
+    script = read(_text(text))
     talk.note(script)
     exchange.driver.copies.discard(name)
     if script.copies:
@@ -163,7 +163,22 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     if driver.prefix:
         # Portals keep their names, by which statements call them (MOVE, FETCH); asyncpg never gives one twice.
         message = wire.renamed(message, _NAME + len(portal) + 1, driver.prefix)
-    talk.put(message, BOUND)
+    talk.put(message, _with_cursor(exchange, _text(portal)) if portal else BOUND)
+
+
+def _with_cursor(exchange: Exchange, name: str) -> Awaited:
+    """A portal that has a name is a cursor, and ends with the transaction."""
+    planned = exchange.planned
+    exchange.planned = planned._replace(cursors=(*planned.cursors, name))
+    return BOUND._replace(after=exchange.planned)
+
+
+def _without_cursor(exchange: Exchange, name: str) -> Awaited:
+    planned = exchange.planned
+    if name not in planned.cursors:
+        return CLOSED
+    exchange.planned = planned._replace(cursors=tuple(other for other in planned.cursors if other != name))
+    return CLOSED._replace(after=exchange.planned)
 
 
 def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -190,6 +205,7 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
     name = wire.name(message, _NAME + 1)
+    closed = CLOSED
     if message[_NAME] == _STATEMENT:
         driver.statements.pop(name, None)
         driver.prepared.discard(driver.prefix + name)
@@ -197,7 +213,8 @@ def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
             driver.unnamed = b""
     else:
         driver.portals.pop(name, None)
-    talk.put(_renamed(exchange, message), CLOSED)
+        closed = _without_cursor(exchange, _text(name))
+    talk.put(_renamed(exchange, message), closed)
 
 
 def _renamed(exchange: Exchange, message: bytes) -> bytes:
@@ -221,6 +238,10 @@ def sync(talk: Conversation, exchange: Exchange) -> None:
     if exchange.begun and not exchange.refused and not exchange.failed and not exchange.copies:
         talk.inject(talk.behind(exchange.planned))
     talk.put(wire.SYNC, LAST)
+
+
+def _text(said: bytes) -> str:
+    return said.decode("utf-8", "surrogateescape")
 
 
 def _moves(sends: Iterable[Send]) -> Iterator[wire.Move]:
