@@ -25,9 +25,12 @@ _VERSION = b"\0\3"
 
 
 class Box:
-    """One session of the server in a transaction; whoever connects to `dsn` shares it."""
+    """One session of the server in a transaction; whoever connects to `dsn` shares it.
 
-    def __init__(self, dsn: Dsn) -> None:
+    :param deferred: the database has constraints INITIALLY DEFERRED; None: it is not known.
+    """
+
+    def __init__(self, dsn: Dsn, *, deferred: bool | None = None) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="b-")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{self._directory.name}/.s.PGSQL.5432")
@@ -38,7 +41,7 @@ class Box:
         self._ask("BEGIN")
         self.dsn = Dsn(self._directory.name, 5432, dsn.user, None, dsn.database)
         self.session = Session(self._server.sendall)
-        self.session.enter()
+        self.session.enter(deferred=deferred)
         self._clients: dict[socket.socket, Client] = {}
         self._over = False
         self._thread = threading.Thread(target=self._run, name="the sandbox", daemon=True)

@@ -25,15 +25,18 @@ class Raw:
 
     def heard(self, until: bytes, times: int) -> list[bytes]:
         """What the server says, up to so many messages of a type; of each the type; of E and Z what they tell."""
+        return [message[:1] + _told(message) for message in self.messages(until, times)]
+
+    def messages(self, until: bytes, times: int) -> list[bytes]:
+        """What the server says, up to so many messages of a type."""
         rest, kinds = bytearray(), b""
-        told = []
+        said: list[bytes] = []
         while kinds.count(until) < times:
             more = self._sock.recv(1 << 16)
             assert more, "the server hung up"
-            for message in wire.taken(rest, more):
-                kinds += message[:1]
-                told.append(message[:1] + _told(message))
-        return told
+            said += wire.taken(rest, more)
+            kinds = b"".join(message[:1] for message in said)
+        return said
 
     def close(self) -> None:
         self._sock.close()

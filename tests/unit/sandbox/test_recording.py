@@ -8,7 +8,8 @@ import pytest
 
 from dataflow.testing.report.statements import executed
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.recording import MOST_DIFFERENT, Prepared, Recorder
+from dataflow.testing.sandbox.prepared import Prepared
+from dataflow.testing.sandbox.recording import MOST_DIFFERENT, Recorder
 
 NUMERIC, TEXT_ARRAY = 1700, 1009
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dataflow.testing.sandbox import wire
-from dataflow.testing.sandbox.recording import Prepared
+from dataflow.testing.sandbox.prepared import Earlier, Prepared
 from dataflow.testing.sandbox.statements import Script, Statement
 from dataflow.testing.sandbox.steps import (
     RELEASE,
@@ -39,7 +39,7 @@ class Awaited(NamedTuple):
     :ivar ends: types of the messages that end it. :ivar shown: it goes to the driver, with `tag` in place of the
         server's; `warns`: notices do. :ivar held: its last message waits for what comes behind it.
     :ivar after: the state of the session then; :ivar broken: if there was an error instead.
-    :ivar unnamed: there is an unnamed statement then. :ivar last: the exchange is over then.
+    :ivar earlier: what is so again if this does not come to pass. :ivar last: the exchange is over then.
     :ivar silent: and the driver is not told, since it did not end it.
     :ivar exactly: all that is said if nothing is out of the ordinary, and nobody has to look at it.
     """
@@ -53,7 +53,7 @@ class Awaited(NamedTuple):
     broken: State | None = None
     last: bool = False
     silent: bool = False
-    unnamed: bool = False
+    earlier: Earlier | None = None
     exactly: bytes = b""
 
 
@@ -64,11 +64,8 @@ class Driver:
     :ivar deliver: is given what the server says to it. :ivar gone: is called when there is none.
     :ivar incoming: a message that is not all there yet. :ivar messages: what it sent, and was not forwarded yet.
     :ivar prefix: of its names in the session, where others may have the same.
-    :ivar prepared: what it has prepared there, by these names. :ivar texts: what it has parsed, by its own names.
-    :ivar copies: names of those that may be a COPY with rows behind it.
-    :ivar number: which one it is, from 1. :ivar unnamed: the message that parsed its unnamed statement.
-    :ivar statements: by their names in the protocol, those prepared ones that concern transactions;
-        :ivar portals: likewise.
+    :ivar prepared: what it has parsed, by its own names. :ivar number: which one it is, from 1.
+    :ivar portals: those of statements that concern transactions.
     :ivar skipping: what it sends is dropped, up to the end of its exchange.
     """
 
@@ -77,15 +74,17 @@ class Driver:
     state: State = field(default_factory=State)
     incoming: bytearray = field(default_factory=bytearray)
     messages: deque[bytes] = field(default_factory=deque)
-    statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Statement] = field(default_factory=dict)
     skipping: bool = False
     prefix: bytes = b""
-    prepared: set[bytes] = field(default_factory=set)
-    texts: dict[bytes, Prepared] = field(default_factory=dict)
-    copies: set[bytes] = field(default_factory=set)
+    prepared: dict[bytes, Prepared] = field(default_factory=dict)
     number: int = 0
-    unnamed: bytes = b""
+
+    def restore(self, earlier: Earlier) -> None:
+        if earlier.prepared is None:
+            self.prepared.pop(earlier.name, None)
+        else:
+            self.prepared[earlier.name] = earlier.prepared
 
 
 @dataclass(slots=True)
@@ -129,7 +128,7 @@ def _begun(mark: Mark) -> Awaited:
 # What is awaited most often, of drivers and of ours: behind Bind, Describe, Execute and Close, and at the end.
 BOUND, DESCRIBED, EXECUTED, CLOSED = (Awaited(ends) for ends in (b"2", b"Tn", b"CsI", b"3"))
 LAST = Awaited(b"Z", last=True)
-_OUR_CLOSED, _OUR_PARSED, _OUR_BOUND = (Awaited(ends, shown=False) for ends in (b"3", b"1", b"2"))
+OUR_CLOSED, _OUR_PARSED, _OUR_BOUND = (Awaited(ends, shown=False) for ends in (b"3", b"1", b"2"))
 OURS_LAST = Awaited(b"Z", shown=False, last=True)
 
 _BEGINS = {mark: (wire.query(";".join(mark.value)), _begun(mark)) for mark in Mark}
@@ -165,12 +164,12 @@ class Conversation:
         """Statements of ours between messages of a driver, whose unnamed statement stays."""
         for send in sends:
             # What an error left of an earlier one; it is no error if nothing was left.
-            self.put(wire.close(b"P", _OURS), _OUR_CLOSED)
-            self.put(wire.close(b"S", _OURS), _OUR_CLOSED)
+            self.put(wire.close(b"P", _OURS), OUR_CLOSED)
+            self.put(wire.close(b"S", _OURS), OUR_CLOSED)
             self.put(wire.parse(_OURS, send.sql), _OUR_PARSED)
             self.put(wire.bind(_OURS, _OURS), _OUR_BOUND)
             self.put(wire.execute(_OURS), awaited(send))
-            self.put(wire.close(b"P", _OURS), _OUR_CLOSED)
+            self.put(wire.close(b"P", _OURS), OUR_CLOSED)
 
     def begin(self) -> None:
         """Before the first statement of a transaction, apart from it."""
@@ -206,7 +205,7 @@ class Conversation:
     def spared(self, driver: Driver) -> tuple[str, ...]:
         """Names of the statements that others have prepared, as the session has them."""
         others = (other for other in self.drivers if other is not driver)
-        return tuple((other.prefix + name).decode() for other in others for name in other.texts if name)
+        return tuple((other.prefix + name).decode() for other in others for name in other.prepared if name)
 
     def note(self, script: Script) -> None:
         self.defers = self.defers or script.defers

@@ -9,8 +9,10 @@ from dataflow.testing.sandbox.conversation import (
     BOUND,
     CLOSED,
     DESCRIBED,
+    ENDS,
     EXECUTED,
     LAST,
+    OUR_CLOSED,
     OURS_LAST,
     Awaited,
     Conversation,
@@ -20,7 +22,8 @@ from dataflow.testing.sandbox.conversation import (
     awaited,
     joined,
 )
-from dataflow.testing.sandbox.recording import Prepared, Recorder
+from dataflow.testing.sandbox.prepared import Earlier, Prepared
+from dataflow.testing.sandbox.recording import Recorder
 from dataflow.testing.sandbox.statements import Kind, Script, Statement, read
 from dataflow.testing.sandbox.steps import SAVEPOINT, UNDO, Send, Situation, steps
 
@@ -32,14 +35,21 @@ _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
 def note(recorder: Recorder | None, exchange: Exchange, kind: bytes, message: bytes) -> None:
     """What will be told of it."""
     driver = exchange.driver
-    if kind == b"P":
-        exchange.parsed = driver.texts[wire.name(message)] = Prepared(message)
-    elif kind == b"D" and message[_NAME] == _STATEMENT:
+    if kind == b"D" and message[_NAME] == _STATEMENT:
         exchange.described.append(wire.name(message, _NAME + 1))
-    elif kind == b"C" and message[_NAME] == _STATEMENT:
-        driver.texts.pop(wire.name(message, _NAME + 1), None)
     elif recorder is not None:
-        recorder.sent(kind, message, driver.texts, driver.number)
+        recorder.sent(kind, message, driver.prepared, driver.number)
+
+
+def pass_on(talk: Conversation, exchange: Exchange, kind: bytes, message: bytes) -> None:
+    """One message of an exchange outside of the transaction, as it is."""
+    exchange.ended = kind in ENDS
+    if kind == b"P":
+        script = read(_text(wire.names(message, 2)[0][1]))
+        exchange.parsed = exchange.driver.prepared[wire.name(message)] = Prepared(message, script)
+    elif kind == b"C" and message[_NAME] == _STATEMENT:
+        exchange.driver.prepared.pop(wire.name(message, _NAME + 1), None)
+    talk.put(message)
 
 
 def forward(talk: Conversation, exchange: Exchange, kind: bytes, message: bytes) -> None:
@@ -66,15 +76,15 @@ def _in_a_transaction(talk: Conversation, exchange: Exchange) -> None:
 
 def _with_unnamed(talk: Conversation, driver: Driver) -> None:
     """The unnamed statement is that of the driver; a Query, or another driver, may have taken it away since."""
-    if driver.unnamed and talk.unnamed_of is not driver:
+    prepared = driver.prepared.get(b"")
+    if prepared is not None and talk.unnamed_of is not driver:
         talk.unnamed_of = driver
-        talk.put(driver.unnamed, Awaited(b"1", shown=False, unnamed=True))
+        talk.put(prepared.message, Awaited(b"1", shown=False, earlier=Earlier(b"", prepared)))
 
 
 def query(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     exchange.ended = True
-    exchange.driver.texts.pop(b"", None)  # the server drops it
-    exchange.driver.unnamed = b""
+    exchange.driver.prepared.pop(b"", None)  # the server drops it
     script = read(_text(message[5:-1]))
     talk.note(script)
     if not exchange.planned.explicit and not exchange.begun:
@@ -98,7 +108,7 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
     for place, statement in enumerate(script.statements):
         if not exchange.planned.explicit and talk.mark is Mark.NONE:
             sends += talk.before()
-        sends += _steps(talk, exchange, statement, alone=alone)
+        sends += _steps(talk, exchange, statement, alone=alone, goes_on=False)
         if exchange.refused:  # the server reads the rest all the same
             sends += (Send(rest.text, shown=True, start=rest.start) for rest in script.statements[place + 1 :])
             break
@@ -112,15 +122,17 @@ def _rewritten(talk: Conversation, exchange: Exchange, script: Script) -> None:
     talk.put(joined(sends), LAST)
 
 
-def _steps(talk: Conversation, exchange: Exchange, statement: Statement, *, alone: bool) -> Sequence[Send]:
+def _steps(
+    talk: Conversation, exchange: Exchange, statement: Statement, *, alone: bool, goes_on: bool
+) -> Sequence[Send]:
     driver = exchange.driver
     spared: tuple[str, ...] = ()
     if statement.kind in (Kind.DEALLOCATE, Kind.DISCARD_ALL):
         spared = talk.spared(driver)
     name = (statement.prepared or "").encode()
-    if name and driver.prefix and name in driver.texts:  # in the session it has another one
+    if name and driver.prefix and name in driver.prepared:  # in the session it has another one
         statement = statement._replace(text=f'DEALLOCATE "{(driver.prefix + name).decode()}"')
-    found = steps(statement, Situation(exchange.planned, alone, talk.checks, spared))
+    found = steps(statement, Situation(exchange.planned, alone, talk.checks, spared, goes_on))
     exchange.planned = found.state
     exchange.refused = found.fails
     if found.ends:
@@ -132,20 +144,15 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     (name, text), _ = wire.names(message, 2)
     script = read(_text(text))
     talk.note(script)
-    exchange.driver.copies.discard(name)
-    if script.copies:
-        exchange.driver.copies.add(name)
-    exchange.driver.statements.pop(name, None)
-    if len(script.statements) == 1 and script.matters:
-        statement = exchange.driver.statements[name] = script.statements[0]
-        if statement.replaced:
-            # It can be parsed where that can be, and is never executed.
-            message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
-    if name:
-        exchange.driver.prepared.add(exchange.driver.prefix + name)
-    else:
-        exchange.driver.unnamed, talk.unnamed_of = message, exchange.driver
-    talk.put(wire.renamed(message, _NAME, exchange.driver.prefix), Awaited(b"1", unnamed=not name))
+    driver = exchange.driver
+    earlier = Earlier(name, driver.prepared.get(name))
+    prepared = exchange.parsed = driver.prepared[name] = Prepared(message, script)
+    if (statement := prepared.statement) is not None and statement.replaced:
+        # It can be parsed where that can be, and is never executed.
+        prepared.message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
+    if not name:
+        talk.unnamed_of = driver
+    talk.put(wire.renamed(prepared.message, _NAME, driver.prefix), Awaited(b"1", earlier=earlier))
 
 
 def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -154,10 +161,11 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
     if driver.portals:
         driver.portals.pop(portal, None)
-    if (statement := driver.statements.get(name)) is not None:
-        driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     exchange.bound = True
-    exchange.copies = exchange.copies or name in driver.copies
+    if (prepared := driver.prepared.get(name)) is not None:
+        exchange.copies = exchange.copies or prepared.copies
+        if (statement := prepared.statement) is not None:
+            driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     if not name:
         _with_unnamed(talk, driver)
     if driver.prefix:
@@ -189,17 +197,22 @@ def _describe(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 
 def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     portals = exchange.driver.portals
-    statement = portals.get(wire.name(message)) if portals else None
+    portal = wire.name(message) if portals else b""
+    statement = portals.get(portal)
     if statement is None:
         exchange.executed = True
         talk.put(message, EXECUTED)
         return
-    alone, exchange.executed = not exchange.executed, True
-    for send in _steps(talk, exchange, statement, alone=alone):
+    alone = not exchange.executed
+    exchange.executed = not (statement.ends or statement.kind is Kind.DISCARD_ALL)  # what follows is alone again
+    for send in _steps(talk, exchange, statement, alone=alone, goes_on=True):
         if send.sql == statement.text and not statement.replaced:
             talk.put(message, awaited(send, b"CsI"))
         else:
             talk.inject([send])
+    if statement.replaced:  # it is done, but not by that portal, which cannot be executed again
+        del portals[portal]
+        talk.put(wire.close(b"P", portal), OUR_CLOSED)
 
 
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
@@ -207,10 +220,7 @@ def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     name = wire.name(message, _NAME + 1)
     closed = CLOSED
     if message[_NAME] == _STATEMENT:
-        driver.statements.pop(name, None)
-        driver.prepared.discard(driver.prefix + name)
-        if not name:
-            driver.unnamed = b""
+        closed = CLOSED._replace(earlier=Earlier(name, driver.prepared.pop(name, None)))
     else:
         driver.portals.pop(name, None)
         closed = _without_cursor(exchange, _text(name))

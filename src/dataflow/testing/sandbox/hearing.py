@@ -47,9 +47,22 @@ def failed(
             exchange.driver.state = awaited.broken
     exchange.failed = True
     exchange.copying = False
+    _undo(talk, exchange.driver)
+
+
+def _undo(talk: Conversation, driver: Driver) -> None:
+    """What failed, and what is skipped behind it: it was not parsed, and not closed."""
+    first = talk.awaited[0].earlier if talk.awaited else None
+    skipped = []
     while talk.awaited and _READY not in talk.awaited[0].ends:
-        if talk.awaited.popleft().unnamed:
-            exchange.driver.unnamed = b""
+        if (earlier := talk.awaited.popleft().earlier) is not None:
+            skipped.append(earlier)
+    for earlier in reversed(skipped):
+        driver.restore(earlier)
+    if first is not None and not first.name:  # the server drops the one before, whatever comes of it
+        driver.prepared.pop(b"", None)
+    if any(not earlier.name for earlier in skipped):
+        talk.unnamed_of = None  # it is parsed again when it is needed
 
 
 def _by_its_own_names(error: bytes, prefix: bytes) -> bytes:
@@ -64,7 +77,7 @@ def _passed_on(
     if kind in _COPY_IN:
         _copy_in(talk, exchange)
     elif kind == _PARAMETERS and exchange.described:
-        prepared = exchange.driver.texts.get(exchange.described.popleft())
+        prepared = exchange.driver.prepared.get(exchange.described.popleft())
         if prepared is not None:
             prepared.described(message)
     said += released(exchange)

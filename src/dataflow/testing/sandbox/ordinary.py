@@ -20,8 +20,8 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
     if bind[0] != _BIND or answers is None or not _is_executed_once(driver):
         return None
     name = wire.name(bind, _NAME + 1)
-    prepared = driver.texts.get(name) if name and name not in driver.statements else None
-    if prepared is None or name in driver.copies or talk.behind(driver.state):
+    prepared = driver.prepared.get(name) if name else None
+    if prepared is None or prepared.statement is not None or prepared.copies or talk.behind(driver.state):
         return None
     if not driver.state.explicit:
         talk.begin()

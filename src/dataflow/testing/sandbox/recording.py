@@ -9,41 +9,20 @@ from typing import overload
 
 from dataflow.testing.masking import MASK, is_secret_name, mask
 from dataflow.testing.sandbox import wire
+from dataflow.testing.sandbox.prepared import MOST_TEXT, Prepared
 from dataflow.testing.sandbox.statements import Kind, read
 from dataflow.testing.sandbox.values import Given
 from dataflow.testing.sql.lexer import tokens
 
-# Statements of a test that are kept; different ones that are counted; characters of one.
+# Statements of a test that are kept; different ones that are counted.
 MOST_KEPT = 1_000
 MOST_DIFFERENT = 1_000
-MOST_TEXT = 4_000
 # Characters of the slowest one in the summary of a run.
 MOST_SHOWN = 200
 # In place of the text of those that are too many to be told apart; they count all the same.
 OTHERS = b"-- other statements"
 
 _CONTROL = frozenset({Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT})
-
-
-class Prepared:
-    """A statement that a driver has parsed. :ivar types: oids of its parameters, as far as they are known."""
-
-    __slots__ = ("text", "types")
-
-    def __init__(self, message: bytes) -> None:
-        (_, text), position = wire.names(message, 2)
-        self.text = text[:MOST_TEXT]
-        self.types = _oids(message, position)
-
-    def described(self, message: bytes) -> None:
-        """What the server says of its parameters."""
-        self.types = _oids(message, 5)
-
-
-def _oids(message: bytes, position: int) -> tuple[int, ...]:
-    count = int.from_bytes(message[position : position + 2])
-    position += 2
-    return tuple(int.from_bytes(message[at : at + 4]) for at in range(position, position + 4 * count, 4))
 
 
 class SentStatement:

@@ -13,7 +13,6 @@ from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
-    ENDS,
     LAST,
     OURS_LAST,
     Awaited,
@@ -25,7 +24,7 @@ from dataflow.testing.sandbox.conversation import (
     nothing,
     released,
 )
-from dataflow.testing.sandbox.forwarding import forward, note, sync
+from dataflow.testing.sandbox.forwarding import forward, note, pass_on, sync
 from dataflow.testing.sandbox.hearing import delivered, failed, heard
 from dataflow.testing.sandbox.ordinary import ordinary
 from dataflow.testing.sandbox.recording import Recorder
@@ -170,11 +169,7 @@ class Session:
         if driver not in self._drivers:
             return
         self._drivers.remove(driver)
-        self._prepared |= driver.prepared
-        if (
-            not driver.prefix
-        ):  # it may have been there outside of the transaction, where all goes through as it is
-            self._prepared.update(name for name in driver.texts if name)
+        self._prepared.update(driver.prefix + name for name in driver.prepared if name)
         driver.deliver = nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:
@@ -251,11 +246,8 @@ class Session:
                     exchange.copying = False
             elif exchange is not None:
                 note(self.recorder, exchange, kind, message)
-                if exchange.planned is not _AS_IT_IS:
-                    forward(self._talk, exchange, kind, message)
-                else:
-                    exchange.ended = kind in ENDS
-                    self._talk.put(message)
+                do = pass_on if exchange.planned is _AS_IT_IS else forward
+                do(self._talk, exchange, kind, message)
             if exchange is not None and exchange.ended and not exchange.copying:
                 return
 

@@ -7,9 +7,11 @@ going back to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dataflow.testing.sandbox.commit import CHECK, close, literal, restore, save
+from dataflow.testing.sandbox.discard import deallocate_all, discard_all
 from dataflow.testing.sandbox.statements import Kind, Statement
 
 SAVEPOINT = "SAVEPOINT dataflow_tdd"
@@ -23,29 +25,6 @@ DEFERRED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE condeferre
 _OF_THE_END = ("transaction_isolation", "transaction_read_only", "transaction_deferrable", "seed")
 # Does nothing, and has the tag of SET.
 _NO_SETTING = "SET LOCAL dataflow_tdd.nothing = ''"
-_DISCARD_ALL = (
-    "CLOSE ALL",
-    "SET SESSION AUTHORIZATION DEFAULT",
-    "RESET ALL",
-    "DEALLOCATE ALL",
-    "UNLISTEN *",
-    "SELECT pg_catalog.pg_advisory_unlock_all()",
-    "DISCARD TEMP",
-    "DISCARD SEQUENCES",
-    "DISCARD PLANS",
-)
-
-
-_DEALLOCATE = """
-DO $dataflow_tdd$
-DECLARE prepared text;
-BEGIN
-  FOR prepared IN SELECT name FROM pg_catalog.pg_prepared_statements
-                   WHERE name NOT IN ({names}) AND NOT pg_catalog.starts_with(name, 'dataflow_tdd_') LOOP
-    EXECUTE pg_catalog.format('DEALLOCATE %I', prepared);
-  END LOOP;
-END $dataflow_tdd$
-"""
 
 
 class Savepoint(NamedTuple):
@@ -113,12 +92,14 @@ class Steps(NamedTuple):
 class Situation(NamedTuple):
     """:param alone: no other statement belongs to its string. :param checks: constraints may be deferred.
     :param spared: names of statements that other drivers of the session have prepared.
+    :param goes_on: others may follow before its transaction ends, though it is alone.
     """
 
     state: State
     alone: bool
     checks: bool
     spared: tuple[str, ...] = ()
+    goes_on: bool = False
 
 
 def steps(statement: Statement, now: Situation) -> Steps:
@@ -204,7 +185,8 @@ def _end_of_nothing(statement: Statement, now: Situation, tag: str) -> Steps:
     state = State()
     warning = _said("WARNING", "25P01", "there is no transaction in progress")
     if now.alone:
-        return Steps((warning, Send(_NO_SETTING, shown=True, tag=tag)), state)
+        closes = [Send(close(now.state.cursors))] if now.state.cursors else []
+        return Steps((warning, *closes, Send(_NO_SETTING, shown=True, tag=tag, after=state)), state)
     # It ends what the string did so far.
     earlier = [Send(UNDO)] if tag == "ROLLBACK" else [Send(sql) for sql in end_of_transaction(now)]
     shown = Send(RELEASE, shown=True, tag=tag, after=state)
@@ -262,13 +244,17 @@ def _two_phase(statement: Statement, now: Situation) -> Steps:
 
 def _local(statement: Statement, now: Situation) -> Steps:
     if now.alone and not now.state.explicit:
-        return _without_effect(statement, now)
+        return _outside(statement, now, _plain)
     return _plain(statement, now)
 
 
 def _transaction(statement: Statement, now: Situation) -> Steps:
     if now.alone and not now.state.explicit:
-        return _without_effect(statement, now)
+        return _outside(statement, now, _inside)
+    return _inside(statement, now)
+
+
+def _inside(statement: Statement, now: Situation) -> Steps:
     if statement.read_only:
         return _reading(now.state)
     if statement.read_write and now.state.savepoints[-1:] and now.state.savepoints[-1].name == _READS:
@@ -278,8 +264,12 @@ def _transaction(statement: Statement, now: Situation) -> Steps:
     return Steps((Send(_NO_SETTING, shown=True),), now.state)
 
 
-def _without_effect(statement: Statement, now: Situation) -> Steps:
+def _outside(statement: Statement, now: Situation, inside: Callable[[Statement, Situation], Steps]) -> Steps:
+    """A warning; and an effect, where others may follow."""
     warning = _said("WARNING", "25P01", f"{statement.called} can only be used in transaction blocks")
+    if now.goes_on:
+        found = inside(statement, now)
+        return found._replace(sends=(warning, *found.sends))
     send = Send(statement.text, shown=True)
     return Steps((warning, Send(SAVEPOINT), send, Send(UNDO), Send(RELEASE)), now.state)
 
@@ -301,19 +291,13 @@ def _lock(statement: Statement, now: Situation) -> Steps:
 def _deallocate(statement: Statement, now: Situation) -> Steps:
     if statement.prepared is not None or not now.spared:
         return Steps((Send(statement.text, shown=True),), now.state)
-    return Steps((Send(_deallocate_but(now.spared), shown=True, tag="DEALLOCATE ALL"),), now.state)
-
-
-def _deallocate_but(spared: tuple[str, ...]) -> str:
-    return _DEALLOCATE.replace("{names}", ", ".join(map(literal, spared)))
+    return Steps((Send(deallocate_all(now.spared), shown=True, tag="DEALLOCATE ALL"),), now.state)
 
 
 def _discard_all(statement: Statement, now: Situation) -> Steps:
     if now.state.explicit or not now.alone:
         return Steps((Send(statement.text, shown=True),), now.state)  # the server refuses it
-    *hidden, last = _DISCARD_ALL
-    if now.spared:
-        hidden[hidden.index("DEALLOCATE ALL")] = _deallocate_but(now.spared)
+    *hidden, last = discard_all(now.spared)
     sends = (*(Send(sql) for sql in hidden), Send(last, shown=True, tag="DISCARD ALL"))
     return Steps(sends, now.state)
 
