@@ -52,7 +52,9 @@ def test_as_a_warning_it_has_the_line_of_the_test_and_can_be_filtered(project):
     with_schema(project)
     outcome = project.run(ESCAPES, "--tdd-escapes=warn", warnings_are_errors=False)
     outcome.assert_outcomes(passed=4, warnings=3).assert_says(
-        "test_it.py:5: EscapeWarning: test_it.py::test_adds: something was committed", "proven for 1 of 4 tests"
+        "test_it.py:5: EscapeWarning: test_it.py::test_adds: something was committed",
+        "way out: give that code connections of the test",
+        "proven for 1 of 4 tests",
     )
     ignore = "ignore::dataflow.testing.plugin.warnings.EscapeWarning"
     project.run(None, "--tdd-escapes=warn", "-W", ignore, warnings_are_errors=False).assert_outcomes(passed=4)

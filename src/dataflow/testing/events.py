@@ -74,6 +74,7 @@ class CommitEscapes(NamedTuple):
 
     `changes`: what, in words, by table. `sessions`: who was there besides the test. `put_back`: what became of
     it; `stays` if nothing, and `why`. `beside`: other tests of this process that ran at the same time.
+    `remedy`: what to do about it, in words.
     """
 
     test_id: str
@@ -83,6 +84,7 @@ class CommitEscapes(NamedTuple):
     stays: bool
     why: str | None = None
     beside: tuple[str, ...] = ()
+    remedy: str = ""
 
     def __str__(self) -> str:
         """In lines, for people."""

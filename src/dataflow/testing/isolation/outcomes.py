@@ -64,26 +64,26 @@ def not_begun(context: TDDTestContext, limit_s: float) -> StatementTimeout:
     )
 
 
-def escapes(test_id: str, escape: Escape, beside: tuple[str, ...] = ()) -> CommitEscapes:
-    """:param beside: other tests that ran at the same time."""
-    stays = escape.put_back is PutBack.STAYS
-    return CommitEscapes(
-        test_id, escape.changes, escape.sessions, escape.put_back.value, stays, escape.why, beside
-    )
-
-
-WAY_OUT = (
+_WAY_OUT = (
     "give that code connections of the test (context.connect, context.pool, tdd_psycopg.connect, tdd_engine), "
     'or mark the test tdd(isolation="database")'
 )
 
 
-def commit_escaped(event: CommitEscapes, remedy: str = WAY_OUT) -> CommitEscaped:
+def escapes(test_id: str, escape: Escape, beside: tuple[str, ...] = (), remedy: str = _WAY_OUT) -> CommitEscapes:
+    """:param beside: other tests that ran at the same time."""
+    stays = escape.put_back is PutBack.STAYS
+    return CommitEscapes(
+        test_id, escape.changes, escape.sessions, escape.put_back.value, stays, escape.why, beside, remedy
+    )
+
+
+def commit_escaped(event: CommitEscapes) -> CommitEscaped:
     """What to raise for it."""
     return CommitEscaped(
         str(event),
         cause="another connection than those of the test: of a pool or engine of the application, of a thread, "
         "of a process",
-        remedy=remedy,
+        remedy=event.remedy,
         option="DATAFLOW_TDD_ESCAPES, --tdd-escapes=error|warn",
     )

@@ -58,8 +58,12 @@ class Watch:
             for name, verdict in zip(databases, verdicts, strict=True)
             if verdict.escape is not None and verdict.escape.put_back is PutBack.LATER
         )
-        found = [escapes(test_id, verdict.escape) for verdict in verdicts if verdict.escape is not None]
+        found = [
+            escapes(test_id, verdict.escape, remedy=_WAY_OUT)
+            for verdict in verdicts
+            if verdict.escape is not None
+        ]
         for escape in found:
             self._runtime.listener(escape)
         if found and self._runtime.settings.escapes == "error":
-            raise commit_escaped(found[0], _WAY_OUT)
+            raise commit_escaped(found[0])

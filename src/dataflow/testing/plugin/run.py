@@ -71,7 +71,7 @@ class Run:
             from dataflow.testing.plugin.returned import warn
             from dataflow.testing.plugin.warnings import EscapeWarning
 
-            warn(EscapeWarning(str(event)), self._item)
+            warn(EscapeWarning(f"{event}\n  way out: {event.remedy}"), self._item)
 
     def test_id(self) -> str | None:
         """The test that is set up, runs, or is torn down now."""
