@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis
 
-PROGRAMS = int(os.environ.get("CONFORMANCE_PROGRAMS", "200"))
+PROGRAMS = int(os.environ.get("CONFORMANCE_PROGRAMS", "120"))
 SEED = os.environ.get("CONFORMANCE_SEED")
 
 

@@ -149,10 +149,10 @@ def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     prepared = exchange.parsed = driver.prepared[name] = Prepared(message, script)
     if (statement := prepared.statement) is not None and statement.replaced:
         # It can be parsed where that can be, and is never executed.
-        prepared.message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
+        message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
     if not name:
-        talk.unnamed_of = driver
-    talk.put(wire.renamed(prepared.message, _NAME, driver.prefix), Awaited(b"1", earlier=earlier))
+        prepared.message, talk.unnamed_of = message, driver
+    talk.put(wire.renamed(message, _NAME, driver.prefix), Awaited(b"1", earlier=earlier))
 
 
 def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
