@@ -319,3 +319,36 @@ async def test_without_unix_sockets_it_is_told():
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert "cannot be rolled back: this system has no UNIX sockets" in ended.stderr
     assert 'tdd(isolation="database")' in ended.stderr
+
+
+INTRUDER = r"""
+import pathlib, re, socket
+known, kept = set(), []
+print("ready", flush=True)
+while True:
+    for name in re.findall(r"@(tdd-[0-9a-f]+/.s.PGSQL.\d+)", pathlib.Path("/proc/net/unix").read_text()):
+        if name not in known:
+            known.add(name)
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect("\0" + name)
+                sock.send(b"\0\0\0\x08\0\0\0\0")
+                kept.append(sock)
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names without a file are Linux's")
+async def test_who_else_knocks_at_the_door_of_a_connection_is_not_let_in(place):
+    context = place.begin("an intruder")
+    intruder = subprocess.Popen([sys.executable, "-c", INTRUDER], stdout=subprocess.PIPE)
+    try:
+        assert intruder.stdout.readline() == b"ready\n"
+        for number in range(500):  # it comes first in some of them
+            with context.connect(autocommit=True) as connection:
+                assert connection.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+    finally:
+        intruder.kill()
+        intruder.communicate()
+        place.end(context)
