@@ -345,7 +345,7 @@ async def test_who_else_knocks_at_the_door_of_a_connection_is_not_let_in(place):
     intruder = subprocess.Popen([sys.executable, "-c", INTRUDER], stdout=subprocess.PIPE)
     try:
         assert intruder.stdout.readline() == b"ready\n"
-        for number in range(500):  # it comes first in some of them
+        for number in range(3000):  # it comes first in some of them
             with context.connect(autocommit=True) as connection:
                 assert connection.execute("SELECT %s::int", (number,)).fetchone() == (number,)
     finally:
