@@ -321,6 +321,43 @@ async def test_without_unix_sockets_it_is_told():
     assert 'tdd(isolation="database")' in ended.stderr
 
 
+async def test_what_is_skipped_behind_an_error_is_recorded_with_its_own_text(place):
+    context = place.begin("skipped")
+    connection = context.connect(autocommit=True)
+
+    def run() -> None:
+        with connection.pipeline():
+            connection.execute("SAVEPOINT a")
+            connection.execute("UPDATE login SET password = %s", ("hunter2",))
+
+    with pytest.raises(psycopg.errors.NoActiveSqlTransaction):
+        run()
+    told = [(statement.sql, statement.parameters) for statement in context.statements]
+    assert told == [("SAVEPOINT a", []), ("UPDATE login SET password = ***", ["***"])]
+    place.end(context)
+
+
+async def test_connections_one_after_the_other_prepare_what_they_like(place):
+    context = place.begin("one after the other")
+    for number in range(3):
+        with context.connect(autocommit=True) as connection:
+            for _ in range(7):  # psycopg prepares what it has seen five times
+                assert connection.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+    place.end(context)
+
+
+async def test_settings_have_quoted_names(tdd, place):
+    context = place.begin("quoted")
+    connection = context.connect(autocommit=True)
+    for name in ("work_mem", "Work_Mem"):
+        local = psycopg.sql.SQL("SET LOCAL {} = '3MB'").format(psycopg.sql.Identifier(name))
+        with connection.transaction():
+            connection.execute(local)
+            assert connection.execute("SHOW work_mem").fetchone() == ("3MB",)
+        assert connection.execute("SHOW work_mem").fetchone() == ("4MB",)
+    place.end(context)
+
+
 INTRUDER = r"""
 import pathlib, re, socket
 known, kept = set(), []

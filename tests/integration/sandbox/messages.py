@@ -24,6 +24,13 @@ _SQL = (
     "SET work_mem = '2MB'",
     "SHOW work_mem",
     "SET TRANSACTION READ ONLY",
+    "SET LOCAL TRANSACTION READ ONLY",
+    """SET LOCAL "work_mem" = '3MB'""",
+    """SET "Work_Mem" = '5MB'""",
+    'SET LOCAL "no such" = 1',
+    """SET LOCAL "app"."tenant" = '1'""",
+    """SET LOCAL "app.tenant" = '2'""",
+    "SHOW app.tenant",
     "BEGIN",
     "BEGIN READ ONLY",
     "COMMIT",
@@ -194,7 +201,8 @@ def run(dsn: Dsn, program: Program, *, one_by_one: bool = False) -> list[list[by
 def _told(message: bytes) -> bytes:
     if message[:1] in b"EN":
         fields = wire.fields(message)
-        if fields["C"] == "55000":  # in the sandbox such a portal is gone where its statement was replaced
+        if fields["C"] == "55000" and fields["M"].endswith('" cannot be run'):
+            # In the sandbox such a portal is gone where its statement was replaced.
             fields |= {"C": "34000", "M": fields["M"].replace("cannot be run", "does not exist")}
         return b"%s %s %s" % (message[:1], fields["C"].encode(), fields["M"].encode())
     return message[:1] + message[5:]

@@ -10,6 +10,7 @@ from dataflow.testing.report.statements import executed
 from dataflow.testing.sandbox import wire
 from dataflow.testing.sandbox.prepared import Prepared
 from dataflow.testing.sandbox.recording import MOST_DIFFERENT, Recorder
+from dataflow.testing.sandbox.statements import Script
 
 NUMERIC, TEXT_ARRAY = 1700, 1009
 
@@ -20,14 +21,14 @@ def recorder():
 
 
 def query(recorder: Recorder, sql: str) -> None:
-    recorder.sent(b"Q", wire.message(b"Q", sql.encode() + b"\0"), {}, 1)
+    recorder.sent(b"Q", wire.message(b"Q", sql.encode() + b"\0"), lambda _name: None, 1)
     recorder.answered()
 
 
 def given(recorder: Recorder, type_: int, value: bytes) -> str:
     """How a parameter in the binary format is shown."""
     parse = b"s\0SELECT $1\0" + struct.pack("!hI", 1, type_)
-    prepared = {b"s": Prepared(wire.message(b"P", parse))}
+    prepared = {b"s": Prepared(wire.message(b"P", parse), Script(()))}.get
     bind = b"\0s\0" + struct.pack("!hhhi", 1, 1, 1, len(value)) + value + b"\0\0"
     recorder.sent(b"B", wire.message(b"B", bind), prepared, 1)
     recorder.sent(b"E", wire.message(b"E", b"\0" + struct.pack("!i", 0)), prepared, 1)

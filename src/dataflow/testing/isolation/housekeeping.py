@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 # SQLAlchemy, at the first connection of an engine.
 _OF_AN_ENGINE = frozenset(
@@ -28,12 +29,16 @@ def is_housekeeping(text: bytes) -> bool:
         return True
     if text in _OF_AN_ENGINE or text.startswith(_OF_A_TYPE) or _ITS_SETTING in text:
         return True
-    return any(known == text or (len(text) > _LONG and known.startswith(text)) for known in _introspection())
+    return "asyncpg" in sys.modules and _is_introspection(text)
 
 
-def _introspection() -> list[bytes]:
-    if "asyncpg" not in sys.modules:
-        return []
+def _is_introspection(text: bytes) -> bool:
+    texts = _introspection()
+    return text in texts or (len(text) > _LONG and any(known.startswith(text) for known in texts))
+
+
+@cache
+def _introspection() -> frozenset[bytes]:
     from asyncpg import introspection
 
-    return [text.encode() for text in vars(introspection).values() if isinstance(text, str) and text]
+    return frozenset(text.encode() for text in vars(introspection).values() if isinstance(text, str) and text)

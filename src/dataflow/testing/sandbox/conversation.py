@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,7 +94,8 @@ class Exchange:
     :ivar refused: its rest is dropped, since something in it must fail.
     :ivar bound: it has a portal. :ivar executed: a statement ran.
     :ivar copies: it has a COPY, behind which nothing may be sent before it ended. :ivar later: is sent then.
-    :ivar parsed: what was parsed last. :ivar described: statements of which the server will tell the parameters.
+    :ivar texts: what was sent in it to be parsed, by name, also if it is dropped. :ivar parsed: the last of them.
+    :ivar described: statements of which the server will tell the parameters.
     """
 
     driver: Driver
@@ -111,8 +112,13 @@ class Exchange:
     held: list[bytes] = field(default_factory=list)
     later: list[Send] = field(default_factory=list)
     moves: tuple[wire.Move, ...] = ()
+    texts: dict[bytes, Prepared] = field(default_factory=dict)
     parsed: Prepared | None = None
     described: deque[bytes] = field(default_factory=deque)
+
+    def text_of(self, name: bytes) -> Prepared | None:
+        """What the driver executes by that name, as far as it knows."""
+        return self.texts.get(name) or self.driver.prepared.get(name)
 
 
 def nothing(*_said: bytes) -> None:
@@ -175,6 +181,10 @@ class Conversation:
         """Before the first statement of a transaction, apart from it."""
         self.put(*_BEGINS[self.mark])
         self.mark, self.unnamed_of = Mark.USED, None
+
+    def closing(self) -> Iterator[bytes]:
+        """Names of statements that are there if what is awaited does not come to pass."""
+        return (awaited.earlier.name for awaited in self.awaited if awaited.earlier and awaited.earlier.prepared)
 
     def without_ours(self, said: bytes) -> bytes:
         """What the server says, behind that a transaction was begun."""

@@ -15,8 +15,6 @@ _DISCARD_ALL = (
     "DISCARD SEQUENCES",
     "DISCARD PLANS",
 )
-
-
 _DEALLOCATE = """
 DO $dataflow_tdd$
 DECLARE prepared text;

@@ -33,20 +33,21 @@ _FREE = b"CHS"  # no transaction is needed for these: Close, Flush and Sync
 
 
 def note(recorder: Recorder | None, exchange: Exchange, kind: bytes, message: bytes) -> None:
-    """What will be told of it."""
-    driver = exchange.driver
-    if kind == b"D" and message[_NAME] == _STATEMENT:
+    """What will be told of it, also if it is dropped behind an error."""
+    if kind == b"P":
+        (name, text), _ = wire.names(message, 2)
+        exchange.parsed = exchange.texts[name] = Prepared(message, read(_text(text)))
+    elif kind == b"D" and message[_NAME] == _STATEMENT:
         exchange.described.append(wire.name(message, _NAME + 1))
     elif recorder is not None:
-        recorder.sent(kind, message, driver.prepared, driver.number)
+        recorder.sent(kind, message, exchange.text_of, exchange.driver.number)
 
 
 def pass_on(talk: Conversation, exchange: Exchange, kind: bytes, message: bytes) -> None:
     """One message of an exchange outside of the transaction, as it is."""
     exchange.ended = kind in ENDS
-    if kind == b"P":
-        script = read(_text(wire.names(message, 2)[0][1]))
-        exchange.parsed = exchange.driver.prepared[wire.name(message)] = Prepared(message, script)
+    if exchange.parsed is not None and kind == b"P":
+        exchange.driver.prepared[wire.name(message)] = exchange.parsed
     elif kind == b"C" and message[_NAME] == _STATEMENT:
         exchange.driver.prepared.pop(wire.name(message, _NAME + 1), None)
     talk.put(message)
@@ -141,12 +142,11 @@ def _steps(
 
 
 def _parse(talk: Conversation, exchange: Exchange, message: bytes) -> None:
-    (name, text), _ = wire.names(message, 2)
-    script = read(_text(text))
-    talk.note(script)
-    driver = exchange.driver
+    driver, prepared, name = exchange.driver, exchange.parsed, wire.name(message)
+    assert prepared is not None, "it was noted"
+    talk.note(prepared.script)
     earlier = Earlier(name, driver.prepared.get(name))
-    prepared = exchange.parsed = driver.prepared[name] = Prepared(message, script)
+    driver.prepared[name] = prepared
     if (statement := prepared.statement) is not None and statement.replaced:
         # It can be parsed where that can be, and is never executed.
         message = wire.parse(name, UNDO if statement.ends else SAVEPOINT)
@@ -163,7 +163,7 @@ def _bind(talk: Conversation, exchange: Exchange, message: bytes) -> None:
         driver.portals.pop(portal, None)
     exchange.bound = True
     if (prepared := driver.prepared.get(name)) is not None:
-        exchange.copies = exchange.copies or prepared.copies
+        exchange.copies = exchange.copies or prepared.script.copies
         if (statement := prepared.statement) is not None:
             driver.portals[portal] = statement.with_parameters(wire.parameters(message))
     if not name:
@@ -218,7 +218,6 @@ def _execute(talk: Conversation, exchange: Exchange, message: bytes) -> None:
 def _close(talk: Conversation, exchange: Exchange, message: bytes) -> None:
     driver = exchange.driver
     name = wire.name(message, _NAME + 1)
-    closed = CLOSED
     if message[_NAME] == _STATEMENT:
         closed = CLOSED._replace(earlier=Earlier(name, driver.prepared.pop(name, None)))
     else:

@@ -21,7 +21,7 @@ def ordinary(talk: Conversation, driver: Driver, recorder: Recorder | None) -> E
         return None
     name = wire.name(bind, _NAME + 1)
     prepared = driver.prepared.get(name) if name else None
-    if prepared is None or prepared.statement is not None or prepared.copies or talk.behind(driver.state):
+    if prepared is None or prepared.statement is not None or prepared.script.copies or talk.behind(driver.state):
         return None
     if not driver.state.explicit:
         talk.begin()

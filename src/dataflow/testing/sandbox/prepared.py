@@ -13,22 +13,21 @@ MOST_TEXT = 4_000  # characters of a statement that are kept
 class Prepared:
     """A statement that a driver has parsed.
 
-    :ivar types: oids of its parameters, as far as they are known.
+    :ivar types: oids of its parameters, as far as they are known. :ivar script: what in it concerns transactions.
     :ivar message: that parses it in the session again, if it has no name.
     :ivar statement: the one that it is, if that concerns transactions.
-    :ivar copies: it may be a COPY with rows behind it.
     """
 
-    __slots__ = ("copies", "message", "statement", "text", "types")
+    __slots__ = ("message", "script", "statement", "text", "types")
 
-    def __init__(self, message: bytes, script: Script | None = None) -> None:
+    def __init__(self, message: bytes, script: Script) -> None:
         (name, text), position = wire.names(message, 2)
         self.text = text[:MOST_TEXT]
         self.types = _oids(message, position)
         self.message = b"" if name else message
+        self.script = script
         self.statement: Statement | None = None
-        self.copies = script is not None and script.copies
-        if script is not None and len(script.statements) == 1 and script.matters:
+        if len(script.statements) == 1 and script.matters:
             self.statement = script.statements[0]
 
     def described(self, message: bytes) -> None:

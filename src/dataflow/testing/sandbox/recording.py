@@ -22,6 +22,8 @@ MOST_SHOWN = 200
 # In place of the text of those that are too many to be told apart; they count all the same.
 OTHERS = b"-- other statements"
 
+TextOf = Callable[[bytes], Prepared | None]
+
 _CONTROL = frozenset({Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK, Kind.SAVEPOINT})
 
 
@@ -156,8 +158,8 @@ class Recorder:
         self.busy_s = 0.0
         self.counts: dict[tuple[str, bytes], int] = {}  # a Counter would take 2 µs of each test
 
-    def sent(self, kind: bytes, message: bytes, prepared: dict[bytes, Prepared], connection: int) -> None:
-        """By the driver of that number. :param prepared: what it has, by name."""
+    def sent(self, kind: bytes, message: bytes, prepared: TextOf, connection: int) -> None:
+        """By the driver of that number. :param prepared: what it has by a name."""
         if kind == b"Q":
             self._add(message[5:-1][:MOST_TEXT], None, connection)
         elif kind == b"B":
@@ -203,11 +205,10 @@ class Recorder:
         self._add(prepared.text, Given(bind, prepared.types), connection)
         self._repeats = True
 
-    def _bind(self, message: bytes, prepared: dict[bytes, Prepared]) -> None:
-        """:param prepared: by the driver, by name."""
+    def _bind(self, message: bytes, prepared: TextOf) -> None:
         portal = wire.name(message)
         name = wire.name(message, len(portal) + 6)
-        if (found := prepared.get(name)) is not None and len(self._bound) < MOST_KEPT:
+        if (found := prepared(name)) is not None and len(self._bound) < MOST_KEPT:
             self._bound[portal] = found, message
 
     def _execute(self, message: bytes, connection: int) -> None:

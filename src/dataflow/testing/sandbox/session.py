@@ -61,7 +61,8 @@ class Session:
         """A new driver. :param deliver: is given what the server says to it."""
         self._number += 1
         # The first one is that of the test; it has been there before others were.
-        prefix = b"d%d_" % self._number if self._drivers else b""
+        # Names of one that went away are there until we ask something.
+        prefix = b"d%d_" % self._number if self._drivers or self._prepared else b""
         driver = Driver(deliver, gone, prefix=prefix, number=len(self._drivers) + 1)
         self._drivers.append(driver)
         return Client(self, driver)
@@ -170,6 +171,8 @@ class Session:
             return
         self._drivers.remove(driver)
         self._prepared.update(driver.prefix + name for name in driver.prepared if name)
+        if self.works_for(driver):  # some of what it closes may be skipped
+            self._prepared.update(driver.prefix + name for name in self._talk.closing() if name)
         driver.deliver = nothing
         exchange = self._exchange
         if exchange is not None and exchange.driver is driver:

@@ -119,6 +119,7 @@ _SET_CONFIG_NAMED = re.compile(
     r"\bset_config\s*\(\s*\$(\d+)(?:::\w+)?\s*,[^;]*?,\s*(?:true|'t(?:rue)?'|\$\d+)", re.IGNORECASE
 )
 _DEFERS = re.compile(r"\bdeferr(?:able|ed)\b", re.IGNORECASE)
+_VALID = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")  # as the name of a setting
 _HEAD = 12
 _NOTHING = Script(())
 # Settings with a name of their own in SET.
@@ -212,7 +213,8 @@ def _prepare(text: str, words: Sequence[str]) -> Statement | None:
 def _set(text: str, words: Sequence[str]) -> Statement | None:
     if words[1:2] == ("constraints",):
         return Statement(text, Kind.SET_CONSTRAINTS, words=tuple(words))
-    if words[1:2] == ("transaction",):
+    rest = words[2:] if words[1:2] in (("local",), ("session",)) else words[1:]
+    if rest[:1] == ("transaction",):
         read_only = any(pair == ("read", "only") for pair in pairwise(words))
         read_write = any(pair == ("read", "write") for pair in pairwise(words))
         return Statement(
@@ -223,7 +225,8 @@ def _set(text: str, words: Sequence[str]) -> Statement | None:
             words[2:] if words[1:2] == ("session",) and words[2:3] != ("authorization",) else words[1:]
         )
         return Statement(text, Kind.PLAIN, words=tuple(words), sets=name)
-    return Statement(text, Kind.SET_LOCAL, words=tuple(words), settings=(_setting(words[2:]),))
+    name = _setting(words[2:])
+    return Statement(text, Kind.SET_LOCAL, words=tuple(words), settings=(name,) if _VALID.fullmatch(name) else ())
 
 
 def _reset(text: str, words: Sequence[str]) -> Statement:
@@ -239,12 +242,12 @@ def _setting(words: Sequence[str]) -> str:
     for said, name in _SAID.items():
         if tuple(words[: len(said)]) == said:
             return name
-    name = words[0] if words else ""
+    parts = [_name(words[0])] if words else []
     for dot, part in zip(words[1::2], words[2::2], strict=False):
         if dot != ".":
             break
-        name += dot + part
-    return name
+        parts.append(_name(part))
+    return ".".join(parts).lower()  # the server compares them like that, quoted or not
 
 
 def _declare(text: str, words: Sequence[str]) -> Statement | None:
