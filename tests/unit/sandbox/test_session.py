@@ -125,3 +125,14 @@ def test_nothing_is_left_to_do_for_a_portal_that_was_closed(place: Place) -> Non
     place.session.feed(wire.message(b"3") + wire.ready(b"T"))
     place.client.feed(wire.query("COMMIT"))
     assert place.sent[-1] == wire.query("RELEASE SAVEPOINT dataflow_tdd")
+
+
+def test_a_statement_whose_closing_is_skipped_is_closed_behind_its_driver(place: Place) -> None:
+    place.client.feed(wire.parse(b"st", "SELECT 1") + wire.SYNC)
+    place.session.feed(wire.complete(b"SAVEPOINT") + wire.ready(b"T") + wire.message(b"1") + wire.ready(b"T"))
+    place.client.feed(wire.bind(b"", b"missing") + wire.close(b"S", b"st") + wire.SYNC)
+    place.client.close()
+    place.session.feed(wire.complete(b"RELEASE") + wire.complete(b"SAVEPOINT") + wire.ready(b"T"))
+    place.session.feed(wire.error("26000", "there is no such statement") + wire.ready(b"E"))
+    place.ask()
+    assert place.sent[-1] == wire.close(b"S", b"st") + wire.SYNC + wire.query("SELECT")
