@@ -14,6 +14,7 @@ from dataflow.testing.sandbox.answer import Answer
 from dataflow.testing.sandbox.client import Client
 from dataflow.testing.sandbox.conversation import (
     LAST,
+    OUR_CLOSED,
     OURS_LAST,
     Awaited,
     Conversation,
@@ -61,8 +62,7 @@ class Session:
         """A new driver. :param deliver: is given what the server says to it."""
         self._number += 1
         # The first one is that of the test; it has been there before others were.
-        # Names of one that went away are there until we ask something.
-        prefix = b"d%d_" % self._number if self._drivers or self._prepared else b""
+        prefix = b"d%d_" % self._number if self._drivers else b""
         driver = Driver(deliver, gone, prefix=prefix, number=len(self._drivers) + 1)
         self._drivers.append(driver)
         return Client(self, driver)
@@ -256,6 +256,9 @@ class Session:
 
     def _begun(self, driver: Driver) -> Exchange:
         self.used = True
+        for name in self._prepared:  # the driver may call its own like that
+            self._talk.put(wire.close(b"S", name), OUR_CLOSED)
+        self._prepared.clear()
         if self.isolated:
             return ordinary(self._talk, driver, self.recorder) or Exchange(driver, driver.state)
         self._talk.awaited.append(LAST)
