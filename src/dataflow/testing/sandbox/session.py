@@ -120,14 +120,18 @@ class Session:
     def _ask(self, sql: str, answer: Answer) -> None:
         self._question = None
         if self._prepared:
-            for name in self._prepared:
-                self._talk.put(wire.close(b"S", name))
+            self._free_names()
             self._talk.put(wire.SYNC)
-            self._prepared.clear()
             answer.ready += 1
         self._asked = answer
         self._talk.unnamed_of = None
         self._talk.put(wire.query(sql))
+
+    def _free_names(self, awaited: Awaited | None = None) -> None:
+        """Of statements whose drivers went away: the next one may call its own like that."""
+        for name in self._prepared:
+            self._talk.put(wire.close(b"S", name), awaited)
+        self._prepared.clear()
 
     def hang_up(self) -> None:
         """The server is gone."""
@@ -256,9 +260,7 @@ class Session:
 
     def _begun(self, driver: Driver) -> Exchange:
         self.used = True
-        for name in self._prepared:  # the driver may call its own like that
-            self._talk.put(wire.close(b"S", name), OUR_CLOSED)
-        self._prepared.clear()
+        self._free_names(OUR_CLOSED)
         if self.isolated:
             return ordinary(self._talk, driver, self.recorder) or Exchange(driver, driver.state)
         self._talk.awaited.append(LAST)

@@ -243,15 +243,11 @@ def _two_phase(statement: Statement, now: Situation) -> Steps:
 
 
 def _local(statement: Statement, now: Situation) -> Steps:
-    if now.alone and not now.state.explicit:
-        return _outside(statement, now, _plain)
-    return _plain(statement, now)
+    return _of_a_transaction(statement, now, _plain)
 
 
 def _transaction(statement: Statement, now: Situation) -> Steps:
-    if now.alone and not now.state.explicit:
-        return _outside(statement, now, _inside)
-    return _inside(statement, now)
+    return _of_a_transaction(statement, now, _inside)
 
 
 def _inside(statement: Statement, now: Situation) -> Steps:
@@ -264,8 +260,12 @@ def _inside(statement: Statement, now: Situation) -> Steps:
     return Steps((Send(_NO_SETTING, shown=True),), now.state)
 
 
-def _outside(statement: Statement, now: Situation, inside: Callable[[Statement, Situation], Steps]) -> Steps:
-    """A warning; and an effect, where others may follow."""
+def _of_a_transaction(
+    statement: Statement, now: Situation, inside: Callable[[Statement, Situation], Steps]
+) -> Steps:
+    """Outside of one it is a warning; and has an effect, where others may follow."""
+    if not now.alone or now.state.explicit:
+        return inside(statement, now)
     warning = _said("WARNING", "25P01", f"{statement.called} can only be used in transaction blocks")
     if now.goes_on:
         found = inside(statement, now)
