@@ -138,6 +138,7 @@ FOUND: tuple[Program, ...] = (
     # A transaction that goes on up to the Sync.
     [[*_run("SET LOCAL work_mem = '1MB'", "SHOW work_mem"), _SYNC], [*_run("SHOW work_mem"), _SYNC]],
     [[*_run("SET TRANSACTION READ ONLY", "DELETE FROM t"), _SYNC], [*_run("DELETE FROM t WHERE id = 1"), _SYNC]],
+    [[*_run("SET LOCAL TRANSACTION READ ONLY", "DELETE FROM t"), _SYNC]],
     # One that ends before.
     [[*_run("COMMIT", "SET LOCAL work_mem = '1MB'"), _SYNC]],
     [[*_CURSOR[0], *_CURSOR[3], *_run("COMMIT"), *_CURSOR[5], _SYNC]],
